@@ -1,0 +1,1 @@
+"""Prompt to parsed answer through any OpenAI-compatible server, paid for once."""

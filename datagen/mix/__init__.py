@@ -1,0 +1,1 @@
+"""Weights to tokens under epoch caps, and the order they come in."""

@@ -1,0 +1,1 @@
+"""Records to token ids and loss mask, documents to rows."""

@@ -1,0 +1,1 @@
+"""Specs to content-addressed steps, and their execution."""

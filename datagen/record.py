@@ -1,0 +1,96 @@
+"""The nouns that travel: a seed row, what a method drafts from it, and the stamped record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seed:
+    """One row of a pinned source: where it lies and what it says."""
+
+    source: str
+    row_key: str
+    row: Mapping[str, Any]
+    licence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A function call that an assistant made; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a conversation; `trained` marks the turns whose tokens are targets."""
+
+    role: Role
+    content: str
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    trained: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a method made of a seed: text or messages, never both.
+
+    `rejected` is None for a draft to keep; otherwise `"reason"` or `"reason: detail"`, where the
+    reason is a stable snake_case word that counts can group by. A rejected draft may be empty.
+    `calls` narrows the lineage to the answers this draft rests on (`Answer.key`); empty means
+    every answer of the seed.
+    """
+
+    text: str | None = None
+    messages: tuple[Message, ...] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    calls: tuple[str, ...] = ()
+    rejected: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.rejected is None and (self.text is None) == (self.messages is None):
+            raise ValueError("a draft carries either text or messages")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """Where a record comes from: recipe, seed row, prompts, teacher and licences.
+
+    `prompts` are sha256 of the prompt templates in the order of use; `calls` are ledger keys of
+    the answers that the record rests on; `fingerprint` is that of the recipe (not of the step),
+    so that ids and lineage survive a rebuild with other budgets.
+    """
+
+    generator: str
+    version: str
+    fingerprint: str
+    source: str
+    source_revision: str
+    row_key: str
+    licence: str
+    model: str | None = None
+    model_revision: str | None = None
+    model_licence: str | None = None
+    prompts: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A finished training document with its id and lineage; text or messages, never both."""
+
+    id: str
+    text: str | None
+    messages: tuple[Message, ...] | None
+    lineage: Lineage
+    metadata: Mapping[str, Any]

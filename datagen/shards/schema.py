@@ -1,0 +1,122 @@
+"""The Arrow schemas of everything a step writes: seeds, records, rejects, calls, token rows."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+_TOOL_CALL = pa.struct([("id", pa.string()), ("name", pa.string()), ("arguments", pa.string())])
+_MESSAGE = pa.struct(
+    [
+        ("role", pa.string()),
+        ("content", pa.string()),
+        ("reasoning", pa.string()),
+        ("tool_calls", pa.list_(_TOOL_CALL)),
+        ("tool_call_id", pa.string()),
+        ("trained", pa.bool_()),
+    ]
+)
+_LINEAGE = pa.struct(
+    [
+        ("generator", pa.string()),
+        ("version", pa.string()),
+        ("fingerprint", pa.string()),
+        ("source", pa.string()),
+        ("source_revision", pa.string()),
+        ("row_key", pa.string()),
+        ("licence", pa.string()),
+        ("model", pa.string()),
+        ("model_revision", pa.string()),
+        ("model_licence", pa.string()),
+        ("prompts", pa.list_(pa.string())),
+        ("calls", pa.list_(pa.string())),
+        ("parents", pa.list_(pa.string())),
+    ]
+)
+
+SEED_SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("row_key", pa.string()),
+        ("licence", pa.string()),
+        ("row", pa.string()),
+    ]
+)
+"""A seed as drawn; `row` is the source row as JSON."""
+
+RECORD_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("messages", pa.list_(_MESSAGE)),
+        ("lineage", _LINEAGE),
+        ("metadata", pa.string()),
+    ]
+)
+"""A record; `metadata` is a JSON object."""
+
+REJECT_SCHEMA = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("generator", pa.string()),
+        ("source", pa.string()),
+        ("row_key", pa.string()),
+        ("record_id", pa.string()),
+        ("content", pa.string()),
+        ("metadata", pa.string()),
+    ]
+)
+"""A row that ended `rejected` or `failed`: which stage, why, and what it said."""
+
+CALL_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("generator", pa.string()),
+        ("source", pa.string()),
+        ("row_key", pa.string()),
+        ("prompt", pa.string()),
+        ("prompt_sha256", pa.string()),
+        ("model", pa.string()),
+        ("messages", pa.string()),
+        ("answer", pa.string()),
+        ("reasoning", pa.string()),
+        ("finish_reason", pa.string()),
+        ("prompt_tokens", pa.int32()),
+        ("completion_tokens", pa.int32()),
+    ]
+)
+"""One model answer that a recipe used; `key` is its ledger key, `messages` the prompt as JSON."""
+
+DOCUMENT_SCHEMA = pa.schema(
+    [
+        ("record_id", pa.string()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("loss_mask", pa.list_(pa.int8())),
+        ("n_tokens", pa.int32()),
+        ("splittable", pa.bool_()),
+        ("prompt_hash", pa.int64()),
+    ]
+)
+"""A tokenised record before packing; `prompt_hash` keeps equal prompts out of one row."""
+
+TOKEN_ROW_SCHEMA = pa.schema(
+    [
+        ("input_ids", pa.list_(pa.int32())),
+        ("loss_mask", pa.list_(pa.int8())),
+        ("document_starts", pa.list_(pa.int32())),
+        ("record_ids", pa.list_(pa.string())),
+        ("record_offsets", pa.list_(pa.int32())),
+        ("trained_tokens", pa.list_(pa.int32())),
+        ("categories", pa.list_(pa.string())),
+        ("n_tokens", pa.int32()),
+        ("phase", pa.string()),
+    ]
+)
+"""A packed row, unpadded. `loss_mask[i] == 1`: token i is a training target.
+
+`document_starts`: row offset of each document's first token. `record_offsets`: where the piece
+begins inside its record's tokens (0 unless a long text was split). The per-document lists are
+parallel: record_ids, record_offsets, trained_tokens, categories.
+"""

@@ -1,0 +1,1 @@
+"""YAML and prompts to frozen specs, with file:line in every error."""

