@@ -50,7 +50,10 @@ def _lineage_row(lineage: Lineage) -> dict[str, Any]:
 
 
 def _lineage(row: Mapping[str, Any]) -> Lineage:
-    return Lineage(**{name: tuple(v) if isinstance(v, list) else v for name, v in row.items()})
+    fields: dict[str, Any] = dict(row)
+    for name in ("prompts", "calls", "parents"):
+        fields[name] = tuple(fields[name])
+    return Lineage(**fields)
 
 
 def record_batch(records: Sequence[Record]) -> pa.RecordBatch:
