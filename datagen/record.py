@@ -94,3 +94,22 @@ class Record:
     messages: tuple[Message, ...] | None
     lineage: Lineage
     metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """A row that did not make it: at which stage, why, and what it said.
+
+    `status` is `rejected` (looked at and refused) or `failed` (the service gave no answer).
+    """
+
+    stage: str
+    status: Literal["rejected", "failed"]
+    reason: str
+    detail: str
+    generator: str
+    source: str
+    row_key: str
+    record_id: str | None = None
+    content: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from datagen.record import Lineage, Message, Record, Seed, ToolCall
+from datagen.record import Lineage, Message, Record, Reject, Seed, ToolCall
 from datagen.shards.parquet import read_batches
-from datagen.shards.schema import RECORD_SCHEMA, SEED_SCHEMA
+from datagen.shards.schema import RECORD_SCHEMA, REJECT_SCHEMA, SEED_SCHEMA
 
 
 def json_text(value: object) -> str:
@@ -117,3 +117,13 @@ def read_seeds(paths: Sequence[Path]) -> Iterator[Seed]:
                 licence=row["licence"],
                 row=orjson.loads(row["row"]),
             )
+
+
+def reject_batch(rejects: Iterable[Reject]) -> pa.RecordBatch:
+    """Rejects as one Arrow batch of REJECT_SCHEMA."""
+    names = [name for name in REJECT_SCHEMA.names if name != "metadata"]
+    rows = [
+        {**{name: getattr(r, name) for name in names}, "metadata": json_text(dict(r.metadata))}
+        for r in rejects
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=REJECT_SCHEMA)

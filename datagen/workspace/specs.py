@@ -53,6 +53,7 @@ class SourceSpec(Spec):
     columns: Annotated[tuple[str, ...], Field(min_length=1)]
     hub: HubPin | None = None
     sample: FilePin | None = None
+    sample_licence: str = "CC0-1.0"
     rows: Positive | None = None
     tokens: Positive | None = None
     notes: str | None = None
@@ -72,8 +73,10 @@ class SourceSpec(Spec):
 class SourceOverride(FilePin):
     """A profile's own files for a source, with the columns renamed where they differ."""
 
+    columns: tuple[str, ...] | None = None
     rename: dict[str, str] = {}
     licence: str | None = None
+    licence_column: str | None = None
     key: str | None = None
 
 
