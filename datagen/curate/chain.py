@@ -1,0 +1,250 @@
+"""A chain of filters as YAML orders it: the first reason to refuse a record wins."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType, ModuleType
+from typing import Any, get_type_hints
+
+from datagen.curate import chat, code, qa, text
+from datagen.curate.words import record_text
+from datagen.errors import DataError, WorkspaceError
+from datagen.record import Record
+from datagen.workspace.specs import ChainSpec, FilterSpec
+
+Judge = Callable[[Record], str | None]
+Resolve = Callable[[str], Callable[..., Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A datatrove filter: where its constructor lies and what it refuses, in one line."""
+
+    target: str
+    doc: str
+
+
+HOUSE: Mapping[str, ModuleType] = MappingProxyType(
+    {"text": text, "qa": qa, "chat": chat, "code": code}
+)
+"""Prefix -> the module whose public functions are filters."""
+
+DATATROVE: Mapping[str, Block] = MappingProxyType(
+    {
+        "GopherQuality": Block(
+            target="datatrove.pipeline.filters:GopherQualityFilter",
+            doc="Refuse odd lengths, symbols, bullets, few letters, few stop words (Gopher).",
+        ),
+        "GopherRepetition": Block(
+            target="datatrove.pipeline.filters:GopherRepetitionFilter",
+            doc="Refuse repeated lines, paragraphs and word n-grams (Gopher, table A1).",
+        ),
+        "C4Quality": Block(
+            target="datatrove.pipeline.filters:C4QualityFilter",
+            doc="Refuse too few good sentences, lorem ipsum, curly brackets (C4).",
+        ),
+        "C4Paragraph": Block(
+            target="datatrove.pipeline.filters:C4ParagraphFilter",
+            doc="Refuse pages with fewer than three long paragraphs (mC4).",
+        ),
+        "FineWebQuality": Block(
+            target="datatrove.pipeline.filters:FineWebQualityFilter",
+            doc="Refuse unpunctuated, short or repeated lines and lists (FineWeb).",
+        ),
+        "Language": Block(
+            target="datagen.curate.language:language_filter",
+            doc="Refuse other languages than those named (fastText lid.176, no download).",
+        ),
+    }
+)
+"""datatrove's filters by the names that YAML uses, behind the prefix `datatrove.`."""
+
+_NOT_FROM_YAML = frozenset({"exclusion_writer", "batch_size"})
+_FIX = "datagen list filters"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterInfo:
+    """One line of `datagen list filters`; arguments read `name=default`."""
+
+    name: str
+    doc: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One filter of a chain, ready to be called; `reason` is what rejects are counted by."""
+
+    reason: str
+    judge: Judge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """The ordered filters of one filters/<name>.yaml."""
+
+    name: str
+    links: tuple[Link, ...]
+
+    def judge(self, record: Record) -> tuple[str, str] | None:
+        """The first (reason, detail) to refuse the record, or None to keep it.
+
+        Raises DataError naming filter and record when a filter fails on it.
+        """
+        for link in self.links:
+            try:
+                detail = link.judge(record)
+            except Exception as error:
+                raise DataError(
+                    f"filter '{link.reason}' failed: {type(error).__name__}: {error}",
+                    where=f"record {record.id}",
+                    fix=f"mend the filter or take it out of chain '{self.name}'",
+                ) from error
+            if detail is not None:
+                return link.reason, detail
+        return None
+
+
+def _public(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+    }
+
+
+def _target(use: str) -> str:
+    """Where a name from YAML lies, as `package.module:function`; KeyError where it is none."""
+    if ":" in use:
+        return use
+    prefix, _, name = use.partition(".")
+    if prefix == "datatrove":
+        return DATATROVE[name].target
+    return f"{HOUSE[prefix].__name__}:{_public(HOUSE[prefix])[name].__name__}"
+
+
+def _known_names() -> list[str]:
+    house = [f"{prefix}.{name}" for prefix, module in HOUSE.items() for name in _public(module)]
+    return [*house, *(f"datatrove.{name}" for name in DATATROVE)]
+
+
+def _reason(use: str) -> str:
+    """The short snake_case name: `datatrove.GopherQuality` -> `gopher_quality`."""
+    name = re.split(r"[.:]", use)[-1]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _tuples(value: object) -> object:
+    """Lists as tuples, which is what datatrove's defaults are."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _datatrove_judge(block: Any) -> Judge:
+    """Call a datatrove filter on a document of its own: one that edits the text changes nothing."""
+    from datatrove.data import Document
+
+    def judge(record: Record) -> str | None:
+        document = Document(text=record_text(record), id=record.id)
+        verdict = block.filter(document)
+        kept, detail = verdict if isinstance(verdict, tuple) else (verdict, None)
+        if kept:
+            return None
+        return detail or " ".join(str(value) for value in document.metadata.values())
+
+    return judge
+
+
+def _build_block(constructor: Callable[..., Any], arguments: Mapping[str, Any]) -> Judge:
+    """Construct a datatrove filter and load its word tokenizer, so that a lack shows at once."""
+    from datatrove.utils.word_tokenizers import load_word_tokenizer
+
+    if refused := sorted(_NOT_FROM_YAML & arguments.keys()):
+        raise TypeError(f"argument {refused[0]!r} cannot be given in YAML")
+    block = constructor(**{name: _tuples(value) for name, value in arguments.items()})
+    if (language := getattr(block, "language", None)) is not None:
+        load_word_tokenizer(language)
+    return _datatrove_judge(block)
+
+
+def _bind(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Judge:
+    """Fix a filter's keyword arguments, each checked against its annotation."""
+    from pydantic import TypeAdapter
+
+    inspect.signature(function).bind(None, **arguments)
+    hints = get_type_hints(function)
+    checked = {
+        name: TypeAdapter(hints.get(name, Any)).validate_python(value)
+        for name, value in arguments.items()
+    }
+
+    def judge(record: Record) -> str | None:
+        verdict: str | None = function(record, **checked)
+        return verdict
+
+    return judge
+
+
+def _link(spec: FilterSpec, resolve: Resolve, where: str) -> Link:
+    try:
+        function = resolve(_target(spec.use))
+    except (KeyError, ImportError, AttributeError, WorkspaceError) as error:
+        close = difflib.get_close_matches(spec.use, _known_names(), n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise WorkspaceError(f"no filter '{spec.use}'{hint}", where=where, fix=_FIX) from error
+    build = _build_block if spec.use.startswith("datatrove.") else _bind
+    try:
+        return Link(reason=_reason(spec.use), judge=build(function, spec.arguments))
+    except WorkspaceError as error:
+        raise WorkspaceError(error.message, where=where, fix=error.fix) from error
+    except (TypeError, ValueError, ImportError) as error:
+        raise WorkspaceError(
+            f"bad arguments of '{spec.use}': {error}", where=where, fix=_FIX
+        ) from error
+
+
+def build_chain(spec: ChainSpec, resolve: Resolve, where: Sequence[str] | None = None) -> Chain:
+    """Make a chain callable; `resolve` turns `package.module:name` into the object it names.
+
+    `where` gives each filter's place (file:line) for errors; without it the place is the chain's
+    name and the filter's number from 1. Raises WorkspaceError for a name or argument that no
+    filter has.
+    """
+    links = []
+    for number, filter_spec in enumerate(spec.filters):
+        place = where[number] if where else f"filters/{spec.name}.yaml, filter {number + 1}"
+        links.append(_link(filter_spec, resolve, place))
+    return Chain(name=spec.name, links=tuple(links))
+
+
+def _arguments(function: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = [
+        parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in _NOT_FROM_YAML | {"record"}
+    ]
+    return tuple(
+        p.name if p.default is inspect.Parameter.empty else f"{p.name}={p.default!r}"
+        for p in parameters
+    )
+
+
+def describe_filters(resolve: Resolve) -> list[FilterInfo]:
+    """Every filter that YAML can name without an extension: name, meaning, arguments."""
+    found = []
+    for prefix, module in HOUSE.items():
+        for name, function in _public(module).items():
+            doc = (inspect.getdoc(function) or "").partition("\n")[0]
+            found.append(
+                FilterInfo(name=f"{prefix}.{name}", doc=doc, arguments=_arguments(function))
+            )
+    for name, block in DATATROVE.items():
+        arguments = _arguments(resolve(block.target))
+        found.append(FilterInfo(name=f"datatrove.{name}", doc=block.doc, arguments=arguments))
+    return found
