@@ -1,0 +1,1 @@
+"""The model's inner operations; `reference` holds the plain ones every faster one answers to."""

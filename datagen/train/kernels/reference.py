@@ -1,0 +1,211 @@
+"""The model's operations in plain torch: the CPU path, and in float64 the truth for faster kernels.
+
+Axes: B row, T token, C channel or chunk, H head, P head width, G group, R heads a group, N state,
+L and S positions inside a chunk, E expert, I and O widths in and out, D model width, V vocabulary.
+`document_index_BT` numbers the documents of a row; equal neighbours belong together, padding is -1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return `x` in the precision of statistics: float32, or float64 where it is that already."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def relu2(x: Tensor) -> Tensor:
+    """Square the positive part, the ungated activation of every expert."""
+    return F.relu(x).square()
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Divide the last axis by its root mean square and scale it, with wide statistics."""
+    x_wide = wide(x)
+    normed = x_wide * torch.rsqrt(x_wide.square().mean(-1, keepdim=True) + eps)
+    return (normed * weight).to(x.dtype)
+
+
+def gated_group_norm(
+    y_BTC: Tensor, z_BTC: Tensor, weight_C: Tensor, groups: int, eps: float
+) -> Tensor:
+    """Gate `y` by SiLU(z), then normalise each of `groups` channel groups on its own."""
+    gated_BTC = wide(y_BTC) * F.silu(wide(z_BTC))
+    grouped = torch.unflatten(gated_BTC, -1, (groups, -1))
+    normed = grouped * torch.rsqrt(grouped.square().mean(-1, keepdim=True) + eps)
+    return (normed.flatten(-2) * weight_C).to(y_BTC.dtype)
+
+
+def conv_silu(
+    x_BTC: Tensor, weight_CW: Tensor, bias_C: Tensor, document_index_BT: Tensor
+) -> Tensor:
+    """Convolve each channel causally inside its document, then SiLU.
+
+    `weight_CW[:, -1]` meets the current token. Taps that would reach into another document are 0.
+    """
+    tokens, width = x_BTC.shape[1], weight_CW.shape[1]
+    total_BTC = wide(x_BTC) * weight_CW[:, -1] + bias_C
+    for lag in range(1, min(width, tokens)):
+        same_BT1 = (document_index_BT[:, lag:] == document_index_BT[:, :-lag]).unsqueeze(-1)
+        tap_BTC = wide(x_BTC[:, :-lag]) * weight_CW[:, -1 - lag] * same_BT1
+        total_BTC = total_BTC + F.pad(tap_BTC, (0, 0, lag, 0))
+    return F.silu(total_BTC).to(x_BTC.dtype)
+
+
+def ssd(
+    x_BTHP: Tensor,
+    dt_BTH: Tensor,
+    a_H: Tensor,
+    b_BTGN: Tensor,
+    c_BTGN: Tensor,
+    d_H: Tensor,
+    document_index_BT: Tensor,
+    chunk: int,
+) -> Tensor:
+    """Run the Mamba-2 state-space recurrence with the state set to zero at each document's start.
+
+    y_t = c_t h_t + d x_t with h_t = exp(dt_t a) h_{t-1} + dt_t x_t b_t (outer product); `a_H` is
+    negative, `dt_BTH` positive. Chunks of `chunk` tokens are solved as masked products, and one
+    state a chunk passes between them (the SSD form of arXiv 2405.21060), in O(T chunk) work.
+    """
+    tokens = x_BTHP.shape[1]
+    short = -tokens % chunk
+    groups = b_BTGN.shape[2]
+
+    def chunked(x: Tensor, fill: int = 0) -> Tensor:
+        """Pad time with `fill` and split it: (B, T, ...) -> (B, C, L, ...)."""
+        padded = F.pad(x, (0, 0) * (x.ndim - 2) + (0, short), value=fill) if short else x
+        return torch.unflatten(padded, 1, (-1, chunk))
+
+    document_BCL = chunked(document_index_BT, fill=-1)
+    last_BC = document_BCL[:, :, -1]
+    before_BC = F.pad(last_BC[:, :-1], (1, 0), value=-2)
+
+    dt_BCLGR = torch.unflatten(chunked(wide(dt_BTH)), -1, (groups, -1))
+    decay_BCLGR = torch.cumsum(dt_BCLGR * torch.unflatten(a_H, 0, (groups, -1)), dim=2)
+    x_BCLGRP = torch.unflatten(chunked(wide(x_BTHP)), 3, (groups, -1))
+    input_BCLGRP = x_BCLGRP * dt_BCLGR.unsqueeze(-1)
+    b_BCLGN, c_BCLGN = chunked(wide(b_BTGN)), chunked(wide(c_BTGN))
+
+    same_BCLS = (document_BCL.unsqueeze(-1) == document_BCL.unsqueeze(-2)).tril()
+    exponent_BCLSGR = decay_BCLGR.unsqueeze(3) - decay_BCLGR.unsqueeze(2)
+    # The mask goes under the exponential: above the diagonal the exponent is positive and may
+    # overflow, and inf * 0 would poison the gradient.
+    weight_BCLSGR = exponent_BCLSGR.masked_fill(~same_BCLS[..., None, None], -torch.inf).exp()
+    scores_BCLSG = torch.einsum("bclgn,bcsgn->bclsg", c_BCLGN, b_BCLGN)
+    y_BCLGRP = torch.einsum(
+        "bclsgr,bcsgrp->bclgrp", weight_BCLSGR * scores_BCLSG.unsqueeze(-1), input_BCLGRP
+    )
+
+    kept_BCL = (document_BCL == last_BC.unsqueeze(-1))[..., None, None]
+    to_end_BCLGR = (decay_BCLGR[:, :, -1:] - decay_BCLGR).exp() * kept_BCL
+    local_BCGRPN = torch.einsum(
+        "bclgrp,bclgn->bcgrpn", input_BCLGRP * to_end_BCLGR.unsqueeze(-1), b_BCLGN
+    )
+    carried_BCGR = decay_BCLGR[:, :, -1].exp() * (last_BC == before_BC)[..., None, None]
+    state_BGRPN = torch.zeros_like(local_BCGRPN[:, 0])
+    entering = []
+    for step in range(local_BCGRPN.shape[1]):
+        entering.append(state_BGRPN)
+        state_BGRPN = state_BGRPN * carried_BCGR[:, step, ..., None, None] + local_BCGRPN[:, step]
+    entering_BCGRPN = torch.stack(entering, dim=1)
+    continues_BCL = (document_BCL == before_BC.unsqueeze(-1))[..., None, None]
+    from_start_BCLGR = decay_BCLGR.exp() * continues_BCL
+    y_BCLGRP = y_BCLGRP + from_start_BCLGR.unsqueeze(-1) * torch.einsum(
+        "bclgn,bcgrpn->bclgrp", c_BCLGN, entering_BCGRPN
+    )
+    y_BTHP = y_BCLGRP.flatten(1, 2)[:, :tokens].flatten(2, 3)
+    return (y_BTHP + wide(x_BTHP) * d_H.unsqueeze(-1)).to(x_BTHP.dtype)
+
+
+def grouped_linear(x_MI: Tensor, weight_EIO: Tensor, counts_E: Tensor) -> Tensor:
+    """Multiply consecutive runs of rows by one matrix each: the first `counts_E[0]` by expert 0.
+
+    Rows past the sum of the counts give zeros. Reads the counts on the host.
+    """
+    counts = [int(count) for count in counts_E.tolist()]
+    runs = torch.split(x_MI, [*counts, x_MI.shape[0] - sum(counts)])
+    parts = [run @ weight for run, weight in zip(runs, weight_EIO, strict=False) if len(run)]
+    rest_MO = x_MI.new_zeros(len(runs[-1]), weight_EIO.shape[2])
+    return torch.cat([*parts, rest_MO])
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Summed cross entropy whose logits exist for one chunk of tokens at a time.
+
+    The gradients are formed in the forward pass, while the chunk's probabilities are at hand; the
+    head's is accumulated wide, because a bfloat16 sum over a batch diverges in long runs.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, chunk_tokens: int
+    ) -> Tensor:
+        compute_VD = head_VD.to(hidden_ND.dtype)
+        total = hidden_ND.new_zeros((), dtype=wide(hidden_ND[:0]).dtype)
+        grad_hidden_ND = torch.empty_like(hidden_ND)
+        grad_head_VD = torch.zeros_like(wide(head_VD))
+        for start in range(0, hidden_ND.shape[0], chunk_tokens):
+            rows = slice(start, start + chunk_tokens)
+            labels = labels_N[rows]
+            kept_N1 = (labels >= 0).unsqueeze(1)
+            targets_N1 = labels.clamp(min=0).unsqueeze(1)
+            logits_NV = wide(hidden_ND[rows] @ compute_VD.T)
+            target_logit_N1 = logits_NV.gather(1, targets_N1)
+            peak_N1 = logits_NV.amax(dim=1, keepdim=True)
+            error_NV = logits_NV.sub_(peak_N1).exp_()  # in place: the logits are the memory
+            mass_N1 = error_NV.sum(dim=1, keepdim=True)
+            total += ((mass_N1.log() + peak_N1 - target_logit_N1) * kept_N1).sum()
+            error_NV *= kept_N1 / mass_N1
+            error_NV.scatter_add_(1, targets_N1, -kept_N1.to(error_NV.dtype))
+            grad_hidden_ND[rows] = error_NV.to(hidden_ND.dtype) @ compute_VD
+            grad_head_VD.addmm_(error_NV.T, wide(hidden_ND[rows]))
+        ctx.save_for_backward(grad_hidden_ND, grad_head_VD.to(head_VD.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        grad_hidden_ND, grad_head_VD = ctx.saved_tensors
+        return (
+            grad_hidden_ND * grad.to(grad_hidden_ND.dtype),
+            grad_head_VD * grad.to(grad_head_VD.dtype),
+            None,
+            None,
+        )
+
+
+def cross_entropy_sum(
+    hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, chunk_tokens: int
+) -> Tensor:
+    """Sum -log softmax(hidden head^T)[label] over the tokens whose label is not negative.
+
+    Logits take the dtype of `hidden_ND` in the product and are wide after it; `head_VD` is the
+    float32 master itself, whose gradient is float32.
+    """
+    total: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden_ND, head_VD, labels_N, chunk_tokens
+    )
+    return total
+
+
+@torch.no_grad()
+def token_losses(hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, chunk_tokens: int) -> Tensor:
+    """Return each token's cross entropy, 0 where its label is negative; for evaluation only."""
+    compute_VD = head_VD.to(hidden_ND.dtype)
+    return torch.cat(
+        [
+            F.cross_entropy(
+                wide(hidden @ compute_VD.T), labels, ignore_index=-100, reduction="none"
+            )
+            for hidden, labels in zip(
+                torch.split(hidden_ND, chunk_tokens),
+                torch.split(labels_N, chunk_tokens),
+                strict=True,
+            )
+        ]
+    )

@@ -1,0 +1,86 @@
+"""AdamW on float32 master weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from datagen.train.config import TrainConfig
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class MasterAdamW:
+    """AdamW whose arithmetic is float32 whatever the model's dtype.
+
+    A parameter that is float32 already is its own master. Matrices decay; vectors (norms, biases,
+    decay rates) do not.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainConfig) -> None:
+        self.parameters = dict(model.named_parameters())
+        self.masters = {
+            name: parameter
+            if parameter.dtype == torch.float32
+            else nn.Parameter(parameter.detach().float())
+            for name, parameter in self.parameters.items()
+        }
+        self.clip_norm = config.clip_norm
+        decayed = [master for master in self.masters.values() if master.ndim >= 2]
+        spared = [master for master in self.masters.values() if master.ndim < 2]
+        self.adamw = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": config.weight_decay},
+                {"params": spared, "weight_decay": 0.0},
+            ],
+            lr=config.peak_lr,
+            betas=(config.beta1, config.beta2),
+            eps=1e-8,
+        )
+
+    @torch.no_grad()
+    def step(self, lr: float) -> Tensor:
+        """Clip, update and clear the gradients; return their L2 norm before clipping."""
+        for name, master in self._copies():
+            gradient = self.parameters[name].grad
+            master.grad = None if gradient is None else gradient.float()
+        norm = nn.utils.clip_grad_norm_(self.masters.values(), self.clip_norm)
+        for group in self.adamw.param_groups:
+            group["lr"] = lr
+        self.adamw.step()
+        for name, master in self._copies():
+            self.parameters[name].copy_(master)
+            self.parameters[name].grad = None
+        self.adamw.zero_grad(set_to_none=True)
+        return norm
+
+    def _copies(self) -> list[tuple[str, Tensor]]:
+        """List the masters that are not the model's own parameters."""
+        return [
+            (name, master)
+            for name, master in self.masters.items()
+            if master is not self.parameters[name]
+        ]
+
+    def state(self) -> dict[str, Tensor]:
+        """Return every tensor a resumed run needs beside the model's own, by flat name."""
+        tensors = {f"master.{name}": master.detach() for name, master in self._copies()}
+        for name, master in self.masters.items():
+            for moment in MOMENTS:
+                if master in self.adamw.state:
+                    tensors[f"{moment}.{name}"] = self.adamw.state[master][moment]
+        return tensors
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Take back what `state` gave, after `step` updates."""
+        for name, master in self._copies():
+            master.copy_(tensors[f"master.{name}"])
+        for name, master in self.masters.items():
+            if f"{MOMENTS[0]}.{name}" in tensors:
+                self.adamw.state[master] = {
+                    "step": torch.tensor(float(step)),
+                    **{moment: tensors[f"{moment}.{name}"].to(master) for moment in MOMENTS},
+                }

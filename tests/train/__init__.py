@@ -1,0 +1,1 @@
+"""The trainer: kernels against definitions, documents apart, runs that stop and go on."""

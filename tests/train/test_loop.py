@@ -1,0 +1,209 @@
+"""A run lowers the loss, and stops anywhere without a trace."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the train extra is not installed")
+pytest.importorskip("safetensors", reason="the train extra is not installed")
+
+from datagen.errors import DataError, WorkspaceError  # noqa: E402
+from datagen.train.checkpoint import checkpoint_path  # noqa: E402
+from datagen.train.config import TINY, ModelConfig, TrainConfig, preset  # noqa: E402
+from datagen.train.door import StepReport, TrainReport, train  # noqa: E402
+from datagen.train.model import HybridModel  # noqa: E402
+from datagen.train.optimizer import MasterAdamW  # noqa: E402
+
+from .shards import counting_rows, write_shard  # noqa: E402
+
+Run = Callable[..., TrainReport]
+
+
+@pytest.fixture
+def recipe(small: ModelConfig) -> TrainConfig:
+    return replace(
+        TINY,
+        model=replace(small, pattern="ME*", init_std=0.05),
+        batch_rows=4,
+        microbatch_rows=2,
+        window_tokens=None,
+        peak_lr=2e-2,
+        min_lr=2e-4,
+        checkpoint_every=4,
+        held_out_every=8,
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path, recipe: TrainConfig) -> Run:
+    shard = write_shard(tmp_path, counting_rows(24, row_tokens=96, vocabulary=64))
+
+    def start(name: str, **changes: Any) -> TrainReport:
+        settings: dict[str, Any] = {
+            "config": recipe,
+            "vocabulary": 64,
+            "row_tokens": 96,
+            "steps": 10,
+            "out": tmp_path / name,
+            "seed": 5,
+        }
+        return train([shard], **(settings | changes))
+
+    return start
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    """Read the telemetry without its only figure of time."""
+    parsed = [json.loads(line) for line in (out / "telemetry.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "tokens_per_s"} for line in parsed]
+
+
+def tensors(report: TrainReport) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in report.checkpoint.glob("*.safetensors")}
+
+
+def test_the_loss_falls_and_is_told_by_category(run: Run) -> None:
+    seen: list[StepReport] = []
+    report = run("a", steps=60, on_step=seen.append)
+    assert [line.step for line in seen] == list(range(1, 61))
+    assert report.first_loss == pytest.approx(4.16, abs=0.3)  # log 64
+    assert report.last_loss < 0.7 * report.first_loss
+    assert set(report.category_losses) == {"by1", "by3"}
+    assert max(report.category_losses.values()) < report.first_loss
+    last = seen[-1]
+    assert len(last.mtp_losses) == 2 and len(last.residual_rms) == 3
+    assert len(last.max_violation) == 2 and all(1 <= v <= 4 for v in last.max_violation)
+    assert last.lr == pytest.approx(2e-4)
+    assert report.tokens == sum(line.tokens for line in seen)
+
+
+def test_resume_is_bitwise_after_ctrl_c(run: Run, tmp_path: Path) -> None:
+    whole = run("whole")
+
+    def interrupt(report: StepReport) -> None:
+        if report.step == 6:
+            signal.raise_signal(signal.SIGINT)
+
+    stopped = run("parts", on_step=interrupt)
+    assert stopped.interrupted and stopped.steps == 6 and stopped.checkpoint.is_dir()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed = run("parts", resume=True)
+    assert not resumed.interrupted
+    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
+    assert tensors(resumed) == tensors(whole)
+    assert resumed.category_losses == whole.category_losses
+    assert (resumed.tokens, resumed.first_loss) == (whole.tokens, whole.first_loss)
+
+
+def test_resume_is_bitwise_after_a_kill_between_checkpoints(run: Run, tmp_path: Path) -> None:
+    whole = run("whole")
+
+    class Killed(Exception):
+        pass
+
+    def die(report: StepReport) -> None:
+        if report.step == 7:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run("parts", on_step=die)
+    out = tmp_path / "parts"
+    assert len(lines(out)) == 7  # three past the checkpoint at step 4
+    (out / "checkpoints" / ".step-00000008.tmp").mkdir()  # and half a checkpoint
+    seen: list[StepReport] = []
+    resumed = run("parts", resume=True, on_step=seen.append)
+    assert [report.step for report in seen] == list(range(5, 11))
+    assert lines(out) == lines(tmp_path / "whole")
+    assert tensors(resumed) == tensors(whole)
+
+
+def test_only_the_newest_checkpoints_stay(run: Run, tmp_path: Path) -> None:
+    run("a", steps=13)
+    names = [path.name for path in sorted((tmp_path / "a" / "checkpoints").iterdir())]
+    assert names == ["step-00000012", "step-00000013"]
+
+
+def test_a_finished_run_resumes_to_the_same_report(run: Run) -> None:
+    assert run("a") == run("a", resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_serves(
+    run: Run, tmp_path: Path
+) -> None:
+    report = run("a")
+    path = report.checkpoint / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        run("a", resume=True)
+    report.checkpoint.rename(tmp_path / "aside")
+    assert run("a", resume=True).steps == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "holds a run already"),
+        ({"resume": True, "seed": 6}, "another seed"),
+        ({"resume": True, "config": preset("tiny")}, "another config"),
+        ({"resume": True, "out": Path("/nonexistent")}, "no run to resume"),
+        ({"steps": 0}, "train nothing"),
+        ({"config": preset("ultra"), "vocabulary": 131_072}, "GiB"),
+    ],
+    ids=["again", "seed", "config", "nothing", "steps", "memory"],
+)
+def test_what_cannot_run_is_refused(run: Run, changes: dict[str, Any], message: str) -> None:
+    run("a", steps=1)
+    with pytest.raises(WorkspaceError, match=message):
+        run("a", **({"steps": 2} | changes))
+
+
+def test_divergence_stops_the_run_before_a_checkpoint(
+    run: Run, recipe: TrainConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(WorkspaceError, match="diverged"):
+        run("a", config=replace(recipe, peak_lr=1e30, clip_norm=1e30, warmup_fraction=0.0))
+    assert not checkpoint_path(tmp_path / "a", 10).exists()
+
+
+def test_a_missing_shard_is_named(recipe: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot read this shard") as caught:
+        train(
+            [tmp_path / "none.parquet"],
+            config=recipe,
+            vocabulary=64,
+            row_tokens=96,
+            steps=1,
+            out=tmp_path / "a",
+        )
+    assert caught.value.where == str(tmp_path / "none.parquet")
+
+
+def test_an_unknown_preset_lists_the_known() -> None:
+    with pytest.raises(WorkspaceError, match="tiny, n3-2b, nano, super, ultra"):
+        preset("huge")
+
+
+def test_masters_keep_what_bfloat16_would_lose(small: ModelConfig, recipe: TrainConfig) -> None:
+    model = HybridModel(replace(small, dtype="bfloat16"))
+    model.initialise_all(0)
+    optimizer = MasterAdamW(model, replace(recipe, weight_decay=0.0))
+    weight = model.layers[0].mixer.in_proj.weight
+    before, master = weight.detach().clone(), optimizer.masters["layers.0.mixer.in_proj.weight"]
+    start = master.detach().clone()
+    assert optimizer.masters["head_VD"] is model.head_VD
+    for _ in range(50):
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step(1e-5)
+    torch.testing.assert_close(start - master, torch.full_like(start, 50e-5), rtol=0.02, atol=0)
+    assert weight.dtype == torch.bfloat16 and torch.equal(weight, master.bfloat16())
+    assert not torch.equal(weight, before)
