@@ -1,20 +1,47 @@
-"""What a method may ask of a served model: a prompt by name, variables, a type for the answer."""
+"""What a method may ask of a served model: a prompt by name, variables, a type for the answer.
+
+`Ask` is what a method sees; `SeedAsk` is what the engine makes for each seed:
+
+    ask = SeedAsk(teacher, prompts, source=seed.source, row_key=seed.row_key, build_seed=seed,
+                  max_calls=recipe.max_calls_per_seed, sampling=recipe.sampling)
+    drafts = await method(seed, ask, **recipe.arguments)
+    ask.calls           # what to write as rows of CALL_SCHEMA
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
+
+from datagen.errors import WorkspaceError
+from datagen.llm.answers import Invalid, json_schema, read_answer
+from datagen.llm.client import RequestRefused
+from datagen.llm.prompts import Messages, Prompt, defang
+from datagen.llm.teacher import Teacher
+from datagen.llm.wire import (
+    Choice,
+    Completion,
+    Request,
+    Sampling,
+    TokenLogprob,
+    request_seed,
+    sampling_with,
+)
+
+__all__ = ["Answer", "AnswerRejected", "Ask", "CallRecord", "SeedAsk", "TokenLogprob"]
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenLogprob:
-    """One generated token and its natural-log probability."""
-
-    token: str
-    logprob: float
+_LONGEST_SHOWN = 800
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+_NOT_REPAIRED = ("refused",)
+# How many calls led to this one, in this task and the tasks that it grew from.
+_depth: ContextVar[int] = ContextVar("datagen_ask_depth", default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,3 +118,254 @@ class Ask(Protocol):
     def draw(self, *parts: str) -> int:
         """A 64-bit number fixed by the build seed, this seed row and `parts`: seeded choices."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRecord:
+    """One sample of one answer that a seed used; the fields that CALL_SCHEMA asks of this room.
+
+    Tokens are those of the whole request and stand with its first sample; the others say 0.
+    """
+
+    key: str
+    prompt: str
+    prompt_sha256: str
+    model: str
+    messages: tuple[Mapping[str, str], ...]
+    answer: str
+    reasoning: str | None
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class SeedAsk:
+    """`Ask` for one seed of one recipe: renders, asks the teacher, validates, repairs, records.
+
+    Every request counts against `max_calls`, answered from the ledger or not, repairs included,
+    so that a run from a warm ledger decides as the first one did. Reaching it rejects the seed with
+    `call_budget`. `teacher` may be None for a recipe that only renders texts.
+
+    `calls` grows in place with every answer used, in the order of use; answers used at the same
+    time stand by key, so that the order does not depend on which arrived first.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher | None,
+        prompts: Mapping[str, Prompt],
+        *,
+        source: str,
+        row_key: str,
+        build_seed: int,
+        max_calls: int,
+        sampling: Mapping[str, Any] | None = None,
+        recipe: str = "recipe",
+    ) -> None:
+        self._teacher = teacher
+        self._prompts = prompts
+        self._identity = (build_seed, source, row_key)
+        self._build_seed = build_seed
+        self._max_calls = max_calls
+        self._sampling = sampling or {}
+        self._recipe = recipe
+        self.calls: list[CallRecord] = []
+        self._asked = 0
+        self._depth_of: dict[str, int] = {}
+
+    async def __call__(
+        self,
+        prompt: str,
+        /,
+        *,
+        into: type[T],
+        schema: Mapping[str, Any] | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        **variables: Any,
+    ) -> T:
+        """Ask, and return the first valid sample's value. See `Ask`."""
+        found = await self.answers(prompt, into=into, schema=schema, sampling=sampling, **variables)
+        return found[0].value
+
+    async def answers(
+        self,
+        prompt: str,
+        /,
+        *,
+        into: type[T],
+        n: int = 1,
+        logprobs: bool = False,
+        schema: Mapping[str, Any] | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        **variables: Any,
+    ) -> list[Answer[T]]:
+        """Ask, and return every valid sample: at least one, or `AnswerRejected`. See `Ask`."""
+        template = self._prompt(prompt)
+        changes = {**(sampling or {}), **({"n": n} if n > 1 else {})}
+        asked = _Asked(
+            template=template,
+            messages=template.messages(variables),
+            sampling=sampling_with(self._sampling.get(prompt), changes, where=self._recipe),
+            schema=schema if schema is not None else json_schema(into),
+            schema_name=_NOT_IN_NAMES.sub("_", into.__name__),
+            logprobs=logprobs,
+        )
+        samples = await self._sample(asked)
+        good, problems = _read(into, samples)
+        if good:
+            return good
+        problem = problems[0]
+        keys = [key for key, _ in samples]
+        if problem.reason not in _NOT_REPAIRED and self._asked < self._max_calls:
+            try:
+                repaired = await self._sample(asked.repair(samples[0][1].text, problem), "repair")
+            except AnswerRejected:  # the longer prompt does not fit: the first problem stands
+                repaired = []
+            good, problems = _read(into, repaired)
+            if good:
+                return good
+            keys += [key for key, _ in repaired]
+            problem = problems[0] if problems else problem
+        raise AnswerRejected(problem.reason, problem.detail, calls=keys)
+
+    def text(self, prompt: str, /, **variables: Any) -> str:
+        """Render a template as the text of a record. See `Ask`."""
+        return self._prompt(prompt).text(variables)
+
+    def draw(self, *parts: str) -> int:
+        """Draw the 64-bit number of this seed and `parts`. See `Ask`."""
+        named = json.dumps([*self._identity, *parts]).encode()
+        return int.from_bytes(hashlib.blake2b(named, digest_size=8).digest())
+
+    def _prompt(self, name: str) -> Prompt:
+        if name not in self._prompts:
+            known = ", ".join(sorted(self._prompts)) or "none"
+            raise WorkspaceError(
+                f"no prompt {name!r}",
+                where=self._recipe,
+                fix=f"write {name}.jinja beside recipe.yaml, or ask for one of: {known}",
+            )
+        return self._prompts[name]
+
+    async def _sample(self, asked: _Asked, part: str = "") -> list[tuple[str, Choice]]:
+        """Ask for `n` samples: in one request, and further ones where the server gives fewer."""
+        _depth.set(_depth.get() + 1)
+        depth = _depth.get()
+        samples: list[tuple[str, Choice]] = []
+        wanted = asked.sampling.n
+        while len(samples) < wanted and (not samples or self._asked < self._max_calls):
+            seed_part = f"{part}{len(samples) or ''}"
+            request = self._request(asked, wanted - len(samples), seed_part)
+            key = request.key()
+            completion = await self._answer(request)
+            self._record(key, request, completion, depth)
+            samples += [(key, choice) for choice in completion.choices]
+        return samples[:wanted]
+
+    def _request(self, asked: _Asked, n: int, part: str) -> Request:
+        if self._teacher is None:
+            raise WorkspaceError(
+                f"prompt {asked.template.name!r} is asked, but the recipe names no model",
+                where=self._recipe,
+                fix="write 'model: <role>' into the recipe and serve that role in the profile",
+            )
+        model = self._teacher.model
+        return Request(
+            model=model.name,
+            revision=model.revision,
+            served_as=model.served_as,
+            prompt=asked.template.name,
+            prompt_sha256=asked.template.sha256,
+            messages=asked.messages,
+            sampling=replace(asked.sampling, n=n),
+            seed=request_seed(asked.sampling.seed, self._build_seed, part),
+            logprobs=asked.logprobs,
+            schema_name=asked.schema_name,
+            schema=asked.schema if model.structured_output else None,
+            reasoning_effort=model.reasoning_effort,
+        )
+
+    async def _answer(self, request: Request) -> Completion:
+        if self._asked >= self._max_calls:
+            raise AnswerRejected(
+                "call_budget", f"{self._max_calls} calls are used up at prompt {request.prompt!r}"
+            )
+        self._asked += 1
+        assert self._teacher is not None
+        try:
+            return await self._teacher.answer(request)
+        except RequestRefused as error:
+            if not error.too_long:
+                raise
+            raise AnswerRejected("too_long", error.message) from None
+
+    def _record(self, key: str, request: Request, completion: Completion, depth: int) -> None:
+        messages = tuple({"role": role, "content": content} for role, content in request.messages)
+        records = [
+            CallRecord(
+                key=key,
+                prompt=request.prompt,
+                prompt_sha256=request.prompt_sha256,
+                model=request.model,
+                messages=messages,
+                answer=choice.text,
+                reasoning=choice.reasoning,
+                finish_reason=choice.finish_reason,
+                prompt_tokens=0 if place else completion.prompt_tokens,
+                completion_tokens=0 if place else completion.completion_tokens,
+            )
+            for place, choice in enumerate(completion.choices)
+        ]
+        if key not in self._depth_of:
+            self.calls += records
+        self._depth_of[key] = min(depth, self._depth_of.get(key, depth))
+        self.calls.sort(key=lambda call: (self._depth_of[call.key], call.key))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """One asking: the rendered prompt and how it is to be answered."""
+
+    template: Prompt
+    messages: Messages
+    sampling: Sampling
+    schema: Mapping[str, Any] | None
+    schema_name: str
+    logprobs: bool
+
+    def repair(self, text: str, problem: Invalid) -> _Asked:
+        """The same asking with the bad answer and what was wrong with it, for one sample."""
+        shown = defang(text.strip()[:_LONGEST_SHOWN]) or "(no answer)"
+        how = (
+            "in full, and more briefly"
+            if self.schema is None
+            else "with one JSON value that follows the schema, and with nothing else"
+        )
+        turn = f"That answer cannot be used ({problem.detail}). Answer the request again, {how}."
+        messages = (*self.messages, ("assistant", shown), ("user", defang(turn)))
+        return replace(self, messages=messages, sampling=replace(self.sampling, n=1))
+
+
+def _read(
+    into: type[T], samples: Sequence[tuple[str, Choice]]
+) -> tuple[list[Answer[T]], list[Invalid]]:
+    """Part samples into valid answers and what is wrong with the others."""
+    good: list[Answer[T]] = []
+    problems: list[Invalid] = []
+    for key, choice in samples:
+        try:
+            value = read_answer(into, choice)
+        except Invalid as problem:
+            problems.append(problem)
+            continue
+        good.append(
+            Answer(
+                value=value,
+                text=choice.text,
+                key=key,
+                finish_reason=choice.finish_reason,
+                reasoning=choice.reasoning,
+                logprobs=choice.logprobs,
+            )
+        )
+    return good, problems

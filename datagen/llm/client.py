@@ -1,0 +1,255 @@
+"""The client of a served model: any OpenAI-compatible endpoints, one retry layer, no cache.
+
+    async with Client(model, endpoints) as client:      # a ModelSpec and its EndpointSpecs
+        completion = await client.complete(request)
+        client.requests_sent, client.prompt_tokens, client.completion_tokens, client.faults
+
+A client belongs to the event loop it is used in. Errors: `ServiceDown` when no endpoint will answer
+anything (all refuse connections for `down_after_s`, or one says 401 or 404): stop, mend, resume.
+`RequestRefused` when this request alone is refused. `ServiceError` when its attempts are used up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from datagen.errors import DatagenError, ServiceError, WorkspaceError
+from datagen.llm.faults import Fault, RequestRefused, ServiceDown
+from datagen.llm.pace import Pace
+from datagen.llm.wire import Completion, EndpointPin, ModelPin, Request
+
+if TYPE_CHECKING:
+    from datagen.llm.transport import Transport
+
+__all__ = ["Client", "RequestRefused", "ServiceDown"]
+
+_FIRST_DELAY_S = 0.25
+_LONGEST_DELAY_S = 20.0
+_TOO_LONG = ("context_length_exceeded", "exceed_context_size", "maximum context length")
+
+
+class _Line:
+    """An endpoint's connections and its pace."""
+
+    def __init__(self, transport: Transport, ceiling: int) -> None:
+        self.transport = transport
+        self.pace = Pace(ceiling)
+
+
+class Client:
+    """Sends requests to the least loaded endpoint and retries what a retry can mend."""
+
+    def __init__(
+        self,
+        model: ModelPin,
+        endpoints: Sequence[EndpointPin] | Callable[[], Sequence[EndpointPin]],
+        *,
+        attempts: int = 6,
+        timeout_s: float = 600.0,
+        down_after_s: float = 10.0,
+        max_bytes: int = 64 << 20,
+    ) -> None:
+        """Touch nothing yet; `endpoints` may be a function, called when the first is needed."""
+        self.model = model
+        self.requests_sent = 0
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.faults: Counter[str] = Counter()
+        self._endpoints = endpoints
+        self._attempts = attempts
+        self._timeout_s = timeout_s
+        self._down_after_s = down_after_s
+        self._max_bytes = max_bytes
+        self._down: str | None = None
+        self._unopened: DatagenError | None = None
+        self._lines: list[_Line] = []
+        self._opening = asyncio.Lock()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._jitter = random.Random(0)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for line in self._lines:
+            await line.transport.close()
+
+    async def complete(self, request: Request) -> Completion:
+        """Ask until there is an answer, within `attempts`; refused connections do not count."""
+        body = request.body()
+        failed = 0
+        if not self._lines:
+            await self._open()
+        while True:
+            line = await self._acquire()
+            outcome = await self._attempt(line, body)
+            if isinstance(outcome, Completion):
+                return outcome
+            self._stop_if_hopeless(line, outcome)
+            failed += outcome.kind != "unreachable"
+            if failed >= self._attempts:
+                raise ServiceError(
+                    f"no answer after {failed} attempts; the last one: {outcome}",
+                    where=line.transport.url,
+                    fix="run again: what is answered is kept, and only this is asked again",
+                )
+            await asyncio.sleep(self._delay(failed, outcome))
+
+    async def _open(self) -> None:
+        """Make the connection pools; a function of endpoints runs in a thread, for it may wait."""
+        from datagen.llm.transport import Transport
+
+        async with self._opening:
+            if self._lines:
+                return
+            if self._unopened is not None:
+                raise self._unopened  # once is enough: a server that does not start stays away
+            found = self._endpoints
+            try:
+                endpoints = await asyncio.to_thread(found) if callable(found) else found
+            except DatagenError as error:
+                self._unopened = error
+                raise
+            if not endpoints:
+                raise WorkspaceError(
+                    f"model {self.model.name!r} has no endpoint",
+                    where="endpoints",
+                    fix="give the profile's model 'endpoints', or pass --endpoint URL",
+                )
+            made = [
+                Transport(endpoint, timeout_s=self._timeout_s, max_bytes=self._max_bytes)
+                for endpoint in endpoints
+            ]
+            self._lines = [
+                _Line(transport, endpoint.max_concurrency)
+                for transport, endpoint in zip(made, endpoints, strict=True)
+            ]
+
+    async def _attempt(self, line: _Line, body: dict[str, object]) -> Completion | Fault:
+        """Send once on a line that `_acquire` has taken, and give the line back."""
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        self.requests_sent += 1
+        try:
+            completion = await line.transport.send(body)
+        except Fault as fault:
+            self.faults[fault.kind] += 1
+            # Nothing was sent where nobody listens; such attempts are not counted as requests.
+            self.requests_sent -= fault.kind == "unreachable"
+            if fault.retryable:
+                line.pace.failed(fault, started=started, now=clock())
+            else:
+                line.pace.reached()
+            return fault
+        else:
+            line.pace.succeeded()
+            self.prompt_tokens += completion.prompt_tokens
+            self.completion_tokens += completion.completion_tokens
+            return completion
+        finally:
+            line.pace.in_flight -= 1
+            self._wake()
+
+    def _stop_if_hopeless(self, line: _Line, fault: Fault) -> None:
+        where = line.transport.url
+        if fault.kind == "denied":
+            self._down = f"{where}: {fault.detail}"
+            self._wake_all()
+            raise ServiceDown(
+                f"the service will not serve {self.model.served_as!r} ({fault.detail})",
+                where=where,
+                fix="check the URL (it ends in /v1), the served model's name and the API key",
+            )
+        if fault.kind in ("refused", "too_large"):
+            error = RequestRefused(
+                f"the service refuses this request ({fault.detail})",
+                where=where,
+                fix="check prompt length, max_tokens, n and the JSON schema against the server",
+            )
+            error.too_long = any(word in fault.detail for word in _TOO_LONG)
+            raise error
+
+    def _delay(self, failed: int, fault: Fault) -> float:
+        """Seconds until the next attempt: what the server asked for, else doubling with jitter."""
+        if fault.kind == "unreachable":
+            return 0.0  # the endpoint's own rest paces this
+        if fault.retry_after_s is not None:
+            return fault.retry_after_s
+        longest: float = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (failed - 1))
+        return longest * self._jitter.uniform(0.5, 1.0)
+
+    async def _acquire(self) -> _Line:
+        """Take a place on the least loaded endpoint that may be asked, waiting for one."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            now = clock()
+            self._raise_if_down(now)
+            ready = [line for line in self._lines if line.pace.ready(now)]
+            if ready:
+                line = min(ready, key=lambda line: line.pace.load)
+                line.pace.in_flight += 1
+                return line
+            rests = [
+                line.pace.resting_until - now
+                for line in self._lines
+                if line.pace.free > 0 and line.pace.resting_until > now
+            ]
+            await self._wait(min(rests) if rests else None)
+
+    async def _wait(self, timeout_s: float | None) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await waiter
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            # The place this one was woken for goes to the next.
+            self._wake()
+            raise
+
+    def _wake(self) -> None:
+        """Wake as many waiters as there are free places."""
+        free = sum(max(line.pace.free, 0) for line in self._lines)
+        while free > 0 and self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                free -= 1
+
+    def _wake_all(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _raise_if_down(self, now: float) -> None:
+        since = [line.pace.unreachable_since for line in self._lines]
+        known = [moment for moment in since if moment is not None]
+        if self._down is None:
+            if len(known) < len(since) or now - max(known) < self._down_after_s:
+                return
+            urls = ", ".join(line.transport.url for line in self._lines)
+            self._down = f"nothing answers at {urls} for {now - max(known):.0f} s"
+            self._wake_all()
+        raise ServiceDown(
+            self._down,
+            where=f"model {self.model.name}",
+            fix="start the server (scripts/serve) or correct the profile's endpoints, then run "
+            "again: every answer so far is kept",
+        )

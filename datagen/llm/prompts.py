@@ -1,0 +1,216 @@
+"""Prompt templates: `<name>.jinja` files, split into roles before anything is rendered.
+
+    prompts = load_prompts(workspace / "generators/fact_seeking")
+    messages = prompts["extract"].messages({"page": text})      # ((role, content), ...)
+    text = prompts["text_plain"].text({"question": question})   # for the text of a record
+
+A line that holds only `[[system]]`, `[[user]]` or `[[assistant]]` begins a message; without one the
+whole file is a user message. The split is done on the template's source, so text from a seed can
+never begin a message. Each part is a template of its own: a block cannot span two messages.
+
+What is rendered for a model is also cleared of chat-control tokens, because servers parse them
+inside content. A space goes after the first character of each (`<|im_end|>` -> `< |im_end|>`,
+`[INST]` -> `[ INST]`), which no tokenizer reads as the token and a reader still recognises. It is
+done on the rendered message, so that a token cannot be put together from two harmless variables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.meta
+import jinja2.nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from datagen.errors import WorkspaceError
+
+Messages = tuple[tuple[str, str], ...]
+
+_ROLE = re.compile(r"^\[\[(system|user|assistant)\]\][ \t]*$", re.MULTILINE)
+_OPENING = re.compile(
+    r"""(?:
+           <(?= \|[^\s|<>]{1,64}\|> | ｜[^\s｜<>]{1,64}｜>
+               | /?(?:s|bos|eos|pad|unk|think|tool_call|tool_response|tools)>
+               | (?:start|end)_of_(?:turn|image)>
+               | </?SYS>> | SPECIAL_\d+> | extra_id_\d+> )
+         | \[(?= /?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK|ARGS)\] )
+         )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_ENVIRONMENT = ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+)
+
+
+def defang(text: str) -> str:
+    """Break chat-control tokens in text that goes into a message; lone surrogates become '?'."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-8", "replace").decode()
+    return _OPENING.sub(lambda match: match[0] + " ", text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A parsed template file; `sha256` is that of its bytes, `where` its path for messages."""
+
+    name: str
+    where: str
+    sha256: str
+    variables: frozenset[str]
+    _parts: tuple[tuple[str, jinja2.Template], ...]
+    _whole: jinja2.Template | None
+
+    @classmethod
+    def parse(cls, name: str, source: bytes, *, where: str) -> Prompt:
+        """Parse a template's bytes; `WorkspaceError` names the line of a mistake."""
+        try:
+            text = source.decode("utf-8").replace("\r\n", "\n")
+        except UnicodeDecodeError as error:
+            raise WorkspaceError(
+                f"not UTF-8 at byte {error.start}", where=where, fix="save the prompt as UTF-8"
+            ) from None
+        parts: list[tuple[str, jinja2.Template]] = []
+        variables: set[str] = set()
+        for role, padded in _split(text):
+            variables |= _variables(padded, where)
+            parts.append((role, _compile(padded, where)))
+        # A template without roles may also be the text of a record, rendered as it stands.
+        whole = None if _ROLE.search(text) else _compile(text, where)
+        return cls(
+            name=name,
+            where=where,
+            sha256=hashlib.sha256(source).hexdigest(),
+            variables=frozenset(variables),
+            _parts=tuple(parts),
+            _whole=whole,
+        )
+
+    def messages(self, variables: Mapping[str, Any]) -> Messages:
+        """Render as messages for a model, without control tokens; empty messages fall away."""
+        rendered = ((role, self._render(part, variables).strip()) for role, part in self._parts)
+        kept = tuple((role, defang(content)) for role, content in rendered if content)
+        if not kept:
+            raise WorkspaceError(
+                "the prompt renders to nothing", where=self.where, fix="give it some text"
+            )
+        return kept
+
+    def text(self, variables: Mapping[str, Any]) -> str:
+        """Render as plain text: data for a record, exactly as the variables say."""
+        if self._whole is None:
+            raise WorkspaceError(
+                "a template with role lines is a prompt, not a text",
+                where=self.where,
+                fix="take the [[...]] lines out, or ask it instead of rendering it",
+            )
+        return self._render(self._whole, variables)
+
+    def _render(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
+        try:
+            return template.render(variables)
+        except jinja2.UndefinedError as error:
+            where = f"{self.where}:{_line_of(error, self.where)}"
+            fix = "pass the variable where the prompt is asked, or correct its name; passed: "
+            raise WorkspaceError(
+                str(error.message), where=where, fix=fix + (", ".join(sorted(variables)) or "none")
+            ) from None
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+            raise WorkspaceError(
+                f"the template fails: {error}",
+                where=f"{self.where}:{_line_of(error, self.where)}",
+                fix="correct the expression, or pass a value of the right kind",
+            ) from None
+
+
+def prompt_names(folder: Path) -> list[str]:
+    """Name the templates of a recipe folder, sorted."""
+    return sorted(path.stem for path in folder.glob("*.jinja"))
+
+
+def load_prompts(folder: Path, *, shown_as: str | None = None) -> dict[str, Prompt]:
+    """Parse every template of a recipe folder; `shown_as` replaces the folder in messages."""
+    shown = shown_as if shown_as is not None else str(folder)
+    prompts: dict[str, Prompt] = {}
+    for name in prompt_names(folder):
+        path = folder / f"{name}.jinja"
+        try:
+            source = path.read_bytes()
+        except OSError as error:
+            raise WorkspaceError(
+                f"cannot be read ({error.strerror})", where=str(path), fix="check its permissions"
+            ) from None
+        prompts[name] = Prompt.parse(name, source, where=f"{shown}/{name}.jinja")
+    return prompts
+
+
+def render_check(
+    source: bytes, *, where: str, variables: Mapping[str, Any] | None = None
+) -> frozenset[str]:
+    """Parse a template, and render it when `variables` are given; returns the names it uses."""
+    prompt = Prompt.parse(Path(where).stem, source, where=where)
+    if variables is not None:
+        prompt.messages(variables)
+    return prompt.variables
+
+
+def _split(text: str) -> list[tuple[str, str]]:
+    """Cut a source into (role, part); each part keeps its line numbers by leading newlines."""
+    marks = list(_ROLE.finditer(text))
+    if not marks:
+        return [("user", text)]
+    parts: list[tuple[str, str]] = []
+    if text[: marks[0].start()].strip():
+        parts.append(("user", text[: marks[0].start()]))
+    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+        body = text[mark.end() : following.start() if following else len(text)]
+        parts.append((mark[1], "\n" * text.count("\n", 0, mark.end()) + body))
+    return parts
+
+
+def _variables(source: str, where: str) -> set[str]:
+    try:
+        tree = _ENVIRONMENT.parse(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise WorkspaceError(
+            f"template syntax: {error.message}",
+            where=f"{where}:{error.lineno}",
+            fix="correct the template; a {% block %} must begin and end within one message",
+        ) from None
+    kinds = (jinja2.nodes.Include, jinja2.nodes.Import, jinja2.nodes.FromImport)
+    for node in tree.find_all((*kinds, jinja2.nodes.Extends)):
+        raise WorkspaceError(
+            "a prompt stands alone: include, import and extends are refused",
+            where=f"{where}:{node.lineno}",
+            fix="copy the text in, so that the prompt's hash covers all of it",
+        )
+    return jinja2.meta.find_undeclared_variables(tree)
+
+
+def _compile(source: str, where: str) -> jinja2.Template:
+    try:
+        code = _ENVIRONMENT.compile(source, name=where, filename=where)
+    except jinja2.TemplateSyntaxError as error:
+        raise WorkspaceError(
+            f"template syntax: {error.message}",
+            where=f"{where}:{error.lineno}",
+            fix="correct the template",
+        ) from None
+    return jinja2.Template.from_code(_ENVIRONMENT, code, _ENVIRONMENT.make_globals(None))
+
+
+def _line_of(error: BaseException, where: str) -> int:
+    """The template line an error came from: Jinja gives its frames the template's file name."""
+    line, trace = 1, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == where:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
