@@ -18,10 +18,13 @@ def hub_errors() -> tuple[type[Exception], ...]:
     return (OSError, transport) if issubclass(transport, Exception) else (OSError,)
 
 
-def hub_failure(error: Exception, where: str, *, token_env: str = "HF_TOKEN") -> ServiceError:
+def hub_failure(error: BaseException, where: str, *, token_env: str = "HF_TOKEN") -> ServiceError:
     """Say what a failed hub request means for the reader; the token is never in the text."""
+    while getattr(error, "response", None) is None and error.__cause__ is not None:
+        error = error.__cause__
     status = getattr(getattr(error, "response", None), "status_code", None)
     remedies = {
+        400: "correct what the answer names; for metadata, that is the head of README.md",
         401: f"set {token_env} to a token that may read this, and write where you publish",
         403: f"the token in {token_env} lacks the right: ask for access, or use another token",
         404: "check the name; a private or gated repository answers 404 without a token "
@@ -30,9 +33,11 @@ def hub_failure(error: Exception, where: str, *, token_env: str = "HF_TOKEN") ->
         429: "the hub asks for fewer requests: wait a few minutes and run the command again",
     }
     default = "check the network and HF_ENDPOINT, then run the command again"
-    said = f"the hub answers {status}" if status else f"the hub cannot be reached: {error}"
-    first_line = said.splitlines()[0]
-    return ServiceError(first_line, where=where, fix=remedies.get(status or 0, default))
+    said = getattr(error, "server_message", None) or str(error) or type(error).__name__
+    head = f"the hub answers {status}" if status else "the hub cannot be used"
+    return ServiceError(
+        f"{head}: {said.splitlines()[0]}", where=where, fix=remedies.get(status or 0, default)
+    )
 
 
 def read_hub(

@@ -139,7 +139,7 @@ def make_build(out: Path) -> Built:
         },
         inputs={f"tokens/{recipe}": FINGERPRINT},
         extra={"mixture": MIXTURE},
-        card=b"# card\n",
+        card=b"---\nlicense: mit\n---\n# card\n",
     )
     return Built(out=out, directory=directory)
 
