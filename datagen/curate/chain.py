@@ -17,7 +17,8 @@ from datagen.record import Record
 from datagen.workspace.specs import ChainSpec, FilterSpec
 
 Judge = Callable[[Record], str | None]
-Resolve = Callable[[str], Callable[..., Any]]
+Resolve = Callable[..., Callable[..., Any]]
+"""`resolve("package.module:name", where=place)` gives the object named, or WorkspaceError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,8 +194,8 @@ def _bind(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Judge:
 
 def _link(spec: FilterSpec, resolve: Resolve, where: str) -> Link:
     try:
-        function = resolve(_target(spec.use))
-    except (KeyError, ImportError, AttributeError, WorkspaceError) as error:
+        function = resolve(_target(spec.use), where=where)
+    except (KeyError, WorkspaceError) as error:
         close = difflib.get_close_matches(spec.use, _known_names(), n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise WorkspaceError(f"no filter '{spec.use}'{hint}", where=where, fix=_FIX) from error
@@ -209,16 +210,20 @@ def _link(spec: FilterSpec, resolve: Resolve, where: str) -> Link:
         ) from error
 
 
-def build_chain(spec: ChainSpec, resolve: Resolve, where: Sequence[str] | None = None) -> Chain:
-    """Make a chain callable; `resolve` turns `package.module:name` into the object it names.
+def build_chain(
+    spec: ChainSpec, resolve: Resolve, where: str | Sequence[str] | None = None
+) -> Chain:
+    """Make a chain callable.
 
-    `where` gives each filter's place (file:line) for errors; without it the place is the chain's
-    name and the filter's number from 1. Raises WorkspaceError for a name or argument that no
-    filter has.
+    `where` is the chain's place, or each filter's (file:line). Raises WorkspaceError there for a
+    name or an argument that no filter has.
     """
     links = []
     for number, filter_spec in enumerate(spec.filters):
-        place = where[number] if where else f"filters/{spec.name}.yaml, filter {number + 1}"
+        if where is None or isinstance(where, str):
+            place = f"{where or f'filters/{spec.name}.yaml'}, filter {number + 1}"
+        else:
+            place = where[number]
         links.append(_link(filter_spec, resolve, place))
     return Chain(name=spec.name, links=tuple(links))
 
@@ -245,6 +250,6 @@ def describe_filters(resolve: Resolve) -> list[FilterInfo]:
                 FilterInfo(name=f"{prefix}.{name}", doc=doc, arguments=_arguments(function))
             )
     for name, block in DATATROVE.items():
-        arguments = _arguments(resolve(block.target))
+        arguments = _arguments(resolve(block.target, where=name))
         found.append(FilterInfo(name=f"datatrove.{name}", doc=block.doc, arguments=arguments))
     return found

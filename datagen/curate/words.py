@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -160,14 +160,25 @@ def word_hashes(texts: Sequence[str]) -> tuple[Hashes, Offsets]:
     return np.concatenate(hashes), offsets
 
 
+def ngram_ladder(hashes: Hashes, lengths: Iterable[int]) -> Iterator[tuple[int, Hashes]]:
+    """Roll word hashes into n-gram keys for each of several lengths, the shortest first.
+
+    Yields (n, keys of shape (W - n + 1,)); the keys are overwritten by the next step. The work is
+    that of the longest length alone.
+    """
+    rolled, length = hashes.copy(), 1
+    for wanted in sorted(set(lengths)):
+        while length < wanted:
+            rolled = rolled[: max(len(rolled) - 1, 0)]
+            rolled *= _NGRAM_BASE
+            rolled += hashes[length : length + len(rolled)]
+            length += 1
+        yield wanted, rolled
+
+
 def ngram_hashes(hashes: Hashes, n: int) -> Hashes:
     """Hash every window of n word hashes: shape (W - n + 1,), empty where there is none."""
-    windows = max(len(hashes) - n + 1, 0)
-    rolled = hashes[:windows].copy()
-    for step in range(1, n):
-        rolled *= _NGRAM_BASE
-        rolled += hashes[step : step + windows]
-    return mix64(rolled)
+    return mix64(next(ngram_ladder(hashes, (n,)))[1])
 
 
 @lru_cache(maxsize=65536)

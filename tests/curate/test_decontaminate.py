@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from datagen.curate.decontaminate import BenchmarkIndex, Hit, find_hits, load_benchmarks
+from datagen.curate.words import word_form
+from datagen.errors import DataError
+from datagen.shards.sources import SourceFile
+from datagen.workspace.specs import BenchmarkSpec, DecontaminateSpec
+from tests.curate.support import PROSE, ROOT, data_rows, sample_rows
+
+LONG = (
+    "A gardener plants forty tulips in five equal rows and then adds one more row of the same "
+    "length; how many tulips stand in the bed at the end of the day?"
+)
+ITEMS: list[dict[str, Any]] = [
+    {"question": LONG, "choices": ["45", "48", "50", "forty-five and a half"], "answer_index": 1},
+    {
+        "question": "Which gas do plants take in?",
+        "choices": ["oxygen", "carbon dioxide", "helium and argon in equal parts", "neon"],
+        "answer_index": 1,
+    },
+    {
+        "question": "The sun is responsible for",
+        "choices": ["puppies learning new tricks", "plants sprouting and wilting"],
+        "answer_index": 1,
+    },
+    {
+        "question": "Which statement is true?",
+        "choices": ["iron floats on mercury", "lead floats on water"],
+        "answer_index": 0,
+    },
+    {
+        "question": "Which statement is true?",
+        "choices": ["the moon is a star", "the moon orbits the earth"],
+        "answer_index": 1,
+    },
+    {
+        "question": "Name it",
+        "choices": [PROSE, "a harbour wall of the third kind"],
+        "answer_index": 0,
+    },
+]
+FIELDS = {"question": "question", "choices": "choices", "answer": "answer_index"}
+
+
+def spec_of(name: str = "quiz", **changes: Any) -> BenchmarkSpec:
+    values = {"name": name, "licence": "CC0-1.0", "files": ["*"], "fields": FIELDS, **changes}
+    return BenchmarkSpec.model_validate(values)
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> SourceFile:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return SourceFile(path.name, path)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> BenchmarkIndex:
+    file = write(tmp_path / "quiz.jsonl", ITEMS)
+    return load_benchmarks([(spec_of(), [file])], DecontaminateSpec())
+
+
+def only(text: str, index: BenchmarkIndex) -> Hit:
+    (hits,) = find_hits([text], index)
+    assert len(hits) == 1, hits
+    return hits[0]
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        LONG,
+        LONG.upper(),
+        LONG.replace(" ", "\n "),
+        f"“{LONG}”".replace(";", " —"),
+        " ".join(LONG.split()[:22]),
+        " ".join(LONG.split()[8:]),
+        f"Question: {LONG}\nA. 48\nB. 45\nAnswer: A",
+    ],
+)
+def test_a_long_question_is_found_however_it_is_set(plant: str, index: BenchmarkIndex) -> None:
+    for text in (plant, f"{PROSE} {plant}", f"{PROSE}\n\n{plant}\n\n{PROSE}"):
+        hit = only(text, index)
+        assert (hit.benchmark, hit.item, hit.tier) == ("quiz", "quiz.jsonl#0", "ngram")
+        assert hit.coverage >= 0.5
+        found = word_form(text[hit.start : hit.end])
+        assert found in word_form(plant)
+        assert len(found.split()) >= 13
+
+
+def test_coverage_decides_and_is_that_of_the_question(index: BenchmarkIndex) -> None:
+    words = LONG.split()
+    grams = len(words) - 12
+    for kept in range(13, len(words) + 1):
+        (hits,) = find_hits([" ".join(words[:kept])], index)
+        share = (kept - 12) / grams
+        assert [hit.coverage for hit in hits] == ([share] if share >= 0.5 else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "item", "tier"),
+    [
+        ("Which gas do plants take in?", 1, "question"),
+        ("WHICH GAS\ndo plants take in? (a) neon (b) carbon dioxide", 1, "question"),
+        (f"{PROSE} Which gas do plants take in? Carbon dioxide. {PROSE}", 1, "question_answer"),
+        ("The sun is responsible for plants sprouting and wilting", 2, "question_answer"),
+        ("Q: The sun is responsible for\nA) puppies\nB) plants", 2, "question"),
+        ("Which statement is true? The moon orbits the earth.", 4, "question_answer"),
+        ("Which statement is true?\nA: lead sinks\nB: iron floats on mercury", 3, "question"),
+    ],
+)
+def test_short_questions_are_found_whole(
+    text: str, item: int, tier: str, index: BenchmarkIndex
+) -> None:
+    hit = only(text, index)
+    assert (hit.item, hit.tier, hit.coverage) == (f"quiz.jsonl#{item}", tier, 1.0)
+    question = word_form(ITEMS[item]["question"])
+    assert word_form(text[hit.start : hit.end]) == question
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        PROSE,
+        *(choice for row in ITEMS for choice in row["choices"]),
+        " ".join(choice for row in ITEMS for choice in row["choices"]),
+        "The sun is responsible for most of the energy that reaches us.",
+        "I asked which gas do plants take in the evening",
+        "Which statement is true? None of these, said the judge.",
+        "Name it! Then sit down.",
+        " ".join(LONG.split()[:12]),
+        " ".join(reversed(LONG.split())),
+    ],
+)
+def test_answers_and_chance_phrases_do_not_match(text: str, index: BenchmarkIndex) -> None:
+    assert find_hits([text, text], index) == [[], []]
+
+
+def test_nothing_is_found_across_two_texts(index: BenchmarkIndex) -> None:
+    words = LONG.split()
+    assert find_hits([" ".join(words[:15]), " ".join(words[15:])], index) == [[], []]
+    assert find_hits([], index) == []
+
+
+def test_a_template_shared_by_many_items_does_not_count(tmp_path: Path) -> None:
+    stem = "In the following scene judge whether the one who speaks does anything wrong at all: "
+    scenes = [" ".join(f"scene{i}word{j}" for j in range(20)) for i in range(40)]
+    rows = [
+        {"question": stem + scene, "choices": ["a", "b"], "answer_index": 0} for scene in scenes
+    ]
+    file = write(tmp_path / "quiz.jsonl", rows)
+    index = load_benchmarks([(spec_of(), [file])], DecontaminateSpec(min_coverage=0.1))
+    assert find_hits([f"{stem} and nothing else happens in it"], index) == [[]]
+    assert only(f"{stem} {scenes[7]}", index).item == "quiz.jsonl#7"
+
+
+def test_short_items_can_be_ignored(tmp_path: Path) -> None:
+    file = write(tmp_path / "quiz.jsonl", ITEMS)
+    spec = spec_of(short_items="ignore")
+    index = load_benchmarks([(spec, [file])], DecontaminateSpec())
+    assert find_hits(["Which gas do plants take in?"], index) == [[]]
+    assert only(LONG, index).tier == "ngram"
+
+
+def test_options_in_columns_letters_and_parquet(tmp_path: Path) -> None:
+    rows = [
+        {"q": row["question"], "a": row["choices"][0], "b": row["choices"][1], "key": "B"}
+        for row in ITEMS[1:3]
+    ]
+    fields = {"question": "q", "choices": ["a", "b"], "answer": "key"}
+    file = write(tmp_path / "quiz.parquet", rows)
+    index = load_benchmarks([(spec_of(fields=fields), [file])], DecontaminateSpec())
+    assert only("Which gas do plants take in: carbon dioxide", index).tier == "question_answer"
+
+
+def test_bad_benchmarks_say_where(tmp_path: Path) -> None:
+    file = write(tmp_path / "quiz.jsonl", [{**ITEMS[0], "answer_index": 9}])
+    with pytest.raises(DataError, match=r"quiz\.jsonl#0.*none of 4 choices"):
+        load_benchmarks([(spec_of(), [file])], DecontaminateSpec())
+    fields = {"question": "prompt"}
+    with pytest.raises(DataError, match="prompt"):
+        load_benchmarks([(spec_of(fields=fields), [file])], DecontaminateSpec())
+
+
+def test_result_does_not_depend_on_batches(index: BenchmarkIndex) -> None:
+    rng = random.Random(2)
+    plants = [LONG, "Which gas do plants take in?", PROSE, ""]
+    texts = ["\n".join(rng.choices(plants, k=3)) for _ in range(50)]
+    together = find_hits(texts, index)
+    assert together == [find_hits([text], index)[0] for text in texts]
+    assert any(len(hits) == 2 for hits in together)
+
+
+def test_the_bundled_sample_leak_is_found() -> None:
+    path = ROOT / "manifests" / "samples" / "benchmark_sample.jsonl"
+    file = SourceFile("benchmark_sample.jsonl", path)
+    index = load_benchmarks([(spec_of("sample"), [file])], DecontaminateSpec())
+    hits = find_hits([row["text"] for row in sample_rows("syn_crawl_high")], index)
+    assert [hit.item for hit in hits[0]] == ["benchmark_sample.jsonl#0"]
+    assert not any(hits[1:])
+
+
+def test_known_overlaps_of_real_benchmarks_are_found(tmp_path: Path) -> None:
+    for name, train, test, known in (
+        ("openbookqa", "openbookqa_train", "openbookqa_test", 23),
+        ("mmlu", "mmlu_dev_validation", "mmlu_test", 45),
+    ):
+        held = data_rows(f"bench/{test}.jsonl.gz")
+        file = write(tmp_path / f"{test}.jsonl", held)
+        index = load_benchmarks([(spec_of(name), [file])], DecontaminateSpec())
+        forms = {word_form(row["question"]) for row in held}
+        texts = [row["question"] for row in data_rows(f"bench/{train}.jsonl.gz")]
+        leaked = [word_form(text) in forms for text in texts]
+        assert sum(leaked) == known
+        found = [bool(hits) for hits in find_hits(texts, index)]
+        assert all(f for f, known_leak in zip(found, leaked, strict=True) if known_leak)
+
+
+def test_encyclopedia_pages_are_clean(tmp_path: Path) -> None:
+    pages = [row["text"] for row in data_rows("wiki/wikipedia_en_articles.jsonl.gz", 400)]
+    file = write(tmp_path / "mmlu.jsonl", data_rows("bench/mmlu_test.jsonl.gz"))
+    index = load_benchmarks([(spec_of("mmlu"), [file])], DecontaminateSpec())
+    assert not any(find_hits(pages, index))

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datagen.curate.exact import exact_keys, first_of_each, first_rows, normalise
+
+TEXTS = st.text(st.characters(exclude_categories=()), max_size=60)
+
+
+@given(TEXTS)
+def test_normalising_is_idempotent(text: str) -> None:
+    assert normalise(normalise(text)) == normalise(text)
+
+
+def test_layout_is_forgiven_and_meaning_is_not() -> None:
+    assert normalise("  “Hello,\n WORLD!” ") == normalise("hello world")
+    distinct = ["3 - 4", "3 + 4", "3 4", "x = -1", "x = 1", "(a+b)*c", "a+(b*c)", "1.5", "15"]
+    assert len({normalise(text) for text in distinct}) == len(distinct)
+
+
+@given(st.lists(TEXTS, max_size=20))
+def test_keys_are_equal_just_where_normalised_texts_are(texts: list[str]) -> None:
+    keys = [tuple(key) for key in exact_keys(texts).tolist()]
+    forms = [normalise(text) for text in texts]
+    assert len(keys) == len(texts)
+    for i in range(len(texts)):
+        assert [k == keys[i] for k in keys] == [f == forms[i] for f in forms]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.integers(0, 2)), max_size=30), st.randoms())
+def test_one_of_each_is_kept_whatever_the_order(
+    rows: list[tuple[str, int]], rng: random.Random
+) -> None:
+    numbered = [(text, priority, f"id{i:03d}") for i, (text, priority) in enumerate(rows)]
+
+    def kept(order: list[tuple[str, int, str]]) -> set[str]:
+        keys = exact_keys([text for text, _, _ in order])
+        mask = first_of_each(keys, priority=[p for _, p, _ in order], ids=[i for _, _, i in order])
+        return {row[2] for row, keep in zip(order, mask, strict=True) if keep}
+
+    shuffled = numbered.copy()
+    rng.shuffle(shuffled)
+    result = kept(numbered)
+    assert result == kept(shuffled)
+    best = {text: min((-p, i) for t, p, i in numbered if t == text)[1] for text, _, _ in numbered}
+    assert result == set(best.values())
+
+
+def test_without_ids_the_first_row_stands_for_the_others() -> None:
+    keys = exact_keys(["b", "a", "B!", "a", "c"])
+    assert first_rows(keys).tolist() == [0, 1, 0, 1, 4]
+    assert first_of_each(keys).tolist() == [True, True, False, False, True]
+    assert first_of_each(exact_keys([])).tolist() == []
+    assert exact_keys([]).dtype == np.uint64
