@@ -38,15 +38,17 @@ FAULTS = (
     "empty_choices",
     "null_content",
 )
-Answer = Callable[[Mapping[str, Any], int], str]
+Answer = Callable[[Mapping[str, Any], int], str | Mapping[str, Any]]
 
 
 class FaultServer:
     """Serves `/v1/chat/completions` from a thread of its own; use it with `with`.
 
-    `faults` names the kinds that share `share` evenly. `retry_after` is sent with a 429 (and may be
-    an HTTP date, or "date" for one a second ahead). A stall lasts `stall_s`, longer than the
-    timeout of the client under test. `delay_s` passes before every good answer.
+    `faults` names the kinds that share `share` evenly. `retry_after` goes with 429 and 503: some
+    seconds, or "date" for an HTTP date a second ahead. A stall lasts `stall_s`, longer than the
+    timeout of the client under test. `delay_s` passes before every good answer. `answer` may
+    return a mapping: the fields of the message, and `finish_reason`. `most_choices` bounds `n` in
+    silence.
     """
 
     def __init__(
@@ -60,10 +62,15 @@ class FaultServer:
         stall_s: float = 30.0,
         delay_s: float = 0.0,
         script: Callable[[Mapping[str, Any], int], str | None] | None = None,
+        most_choices: int | None = None,
+        echo: str = "",
         port: int = 0,
         keep: bool = True,
     ) -> None:
-        """`script(body, times_seen)` names the fault of each request instead of the seed."""
+        """`script(body, times_seen)` names the fault of each request instead of the seed.
+
+        A fault may also be any HTTP status, or "echo": an error body that repeats `echo`.
+        """
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.arrivals: list[float] = []
@@ -78,6 +85,8 @@ class FaultServer:
         self._stall_s = stall_s
         self._delay_s = delay_s
         self._script = script
+        self._most_choices = most_choices
+        self._echo = echo
         self._port = port
         self._keep = keep
         self._at_once = 0
@@ -198,42 +207,49 @@ class FaultServer:
         elif fault == "null_content":
             whole["choices"][0]["message"]["content"] = None
             await _send(writer, 200, json.dumps(whole).encode())
+        elif fault == "echo":
+            await _send(writer, 200, json.dumps({"error": {"message": self._echo}}).encode())
         else:
             await self._status(writer, int(fault))
         return fault != "stall"
 
     async def _status(self, writer: asyncio.StreamWriter, status: int) -> None:
-        message = json.dumps({"error": {"message": f"scripted {status}"}}).encode()
+        words = f"scripted {status} {self._echo}".strip()
+        message = json.dumps({"error": {"message": words}}).encode()
         extra = {}
-        if status == 429 and self._retry_after is not None:
+        if status in (429, 503) and self._retry_after is not None:
             later = email.utils.formatdate(time.time() + 1.5, usegmt=True)
             extra["Retry-After"] = later if self._retry_after == "date" else self._retry_after
         await _send(writer, status, message, extra=extra)
 
     def _completion(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        texts = [self._answer(body, sample) for sample in range(body.get("n") or 1)]
+        wanted = min(body.get("n") or 1, self._most_choices or 1 << 30)
+        choices = [_choice(body, self._answer(body, place), place) for place in range(wanted)]
         prompt = sum(len(message["content"].split()) for message in body["messages"])
-        answered = sum(len(text.split()) for text in texts)
+        answered = sum(len((c["message"]["content"] or "").split()) for c in choices)
         return {
             "id": "scripted",
             "object": "chat.completion",
             "created": 0,
             "model": body["model"],
-            "choices": [
-                {
-                    "index": place,
-                    "message": {"role": "assistant", "content": text},
-                    "finish_reason": "stop",
-                    "logprobs": _logprobs(text) if body.get("logprobs") else None,
-                }
-                for place, text in enumerate(texts)
-            ],
+            "choices": choices,
             "usage": {
                 "prompt_tokens": prompt,
                 "completion_tokens": answered,
                 "total_tokens": prompt + answered,
             },
         }
+
+
+def _choice(body: Mapping[str, Any], said: str | Mapping[str, Any], place: int) -> dict[str, Any]:
+    message = {"content": said} if isinstance(said, str) else dict(said)
+    finish_reason = message.pop("finish_reason", "stop")
+    return {
+        "index": place,
+        "message": {"role": "assistant", **message},
+        "finish_reason": finish_reason,
+        "logprobs": _logprobs(message["content"] or "") if body.get("logprobs") else None,
+    }
 
 
 def conforming(body: Mapping[str, Any], sample: int) -> str:

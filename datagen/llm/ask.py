@@ -38,6 +38,8 @@ __all__ = ["Answer", "AnswerRejected", "Ask", "CallRecord", "SeedAsk", "TokenLog
 T = TypeVar("T")
 
 _LONGEST_SHOWN = 800
+# llama.cpp refuses more samples than it has slots.
+_MOST_SAMPLES = 16
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _NOT_REPAIRED = ("refused",)
 # How many calls led to this one, in this task and the tasks that it grew from.
@@ -255,7 +257,8 @@ class SeedAsk:
         wanted = asked.sampling.n
         while len(samples) < wanted and (not samples or self._asked < self._max_calls):
             seed_part = f"{part}{len(samples) or ''}"
-            request = self._request(asked, wanted - len(samples), seed_part)
+            n = min(wanted - len(samples), _MOST_SAMPLES)
+            request = self._request(asked, n, seed_part)
             key = request.key()
             completion = await self._answer(request)
             self._record(key, request, completion, depth)

@@ -30,7 +30,7 @@ __all__ = ["Client", "RequestRefused", "ServiceDown"]
 
 _FIRST_DELAY_S = 0.25
 _LONGEST_DELAY_S = 20.0
-_TOO_LONG = ("context_length_exceeded", "exceed_context_size", "maximum context length")
+_TOO_LONG = ("context_length_exceeded", "exceed_context_size", "context size", "context length")
 
 
 class _Line:

@@ -176,8 +176,10 @@ def _split(text: str) -> list[tuple[str, str]]:
 
 
 def _variables(source: str, where: str) -> set[str]:
+    """Check one part of a template, and name the variables it uses."""
     try:
         tree = _ENVIRONMENT.parse(source)
+        names = jinja2.meta.find_undeclared_variables(tree)
     except jinja2.TemplateSyntaxError as error:
         raise WorkspaceError(
             f"template syntax: {error.message}",
@@ -191,18 +193,11 @@ def _variables(source: str, where: str) -> set[str]:
             where=f"{where}:{node.lineno}",
             fix="copy the text in, so that the prompt's hash covers all of it",
         )
-    return jinja2.meta.find_undeclared_variables(tree)
+    return names
 
 
 def _compile(source: str, where: str) -> jinja2.Template:
-    try:
-        code = _ENVIRONMENT.compile(source, name=where, filename=where)
-    except jinja2.TemplateSyntaxError as error:
-        raise WorkspaceError(
-            f"template syntax: {error.message}",
-            where=f"{where}:{error.lineno}",
-            fix="correct the template",
-        ) from None
+    code = _ENVIRONMENT.compile(source, name=where, filename=where)
     return jinja2.Template.from_code(_ENVIRONMENT, code, _ENVIRONMENT.make_globals(None))
 
 

@@ -108,7 +108,7 @@ class Transport:
 
     def _status_fault(self, error: openai.APIStatusError) -> Fault:
         status = error.status_code
-        detail = self._safe(f"HTTP {status}: {error.message}")
+        detail = self._safe(f"HTTP {status}: {_said(error)}")
         wait = retry_after_s(error.response.headers.get("retry-after"), now=time.time())
         kind: Kind
         if status in (401, 404):
@@ -129,6 +129,15 @@ class Transport:
             text = text.replace(self._secret, "***")
         text = " ".join(text.split())
         return text if len(text) <= _LONGEST_DETAIL else text[: _LONGEST_DETAIL - 1] + "…"
+
+
+def _said(error: openai.APIStatusError) -> str:
+    """A server's own words about a refusal, with the type or code it gives."""
+    if not isinstance(error.body, dict):
+        return error.message
+    kinds = (error.body.get("type"), error.body.get("code"))
+    kind = next((str(kind) for kind in kinds if isinstance(kind, str)), "")
+    return f"{error.body.get('message') or error.message}{kind and f' ({kind})'}"
 
 
 def _key_of(endpoint: EndpointPin) -> str:
