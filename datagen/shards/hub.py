@@ -53,8 +53,8 @@ def read_hub(
 ) -> Iterator[PlacedRow]:
     """Stream a data set's rows at its pinned revision, in its own file order.
 
-    Only `columns` are kept; where `files` names Parquet alone, only they are fetched. Code that a
-    repository carries is never run. WorkspaceError for an unpinned revision, an unknown config or
+    Only `columns` are kept, and of Parquet files only they are fetched. Code that a repository
+    carries is never run. WorkspaceError for an unpinned revision, an unknown config or
     split, or a missing `hub` extra; ServiceError when the hub fails; DataError for columns.
     """
     if revision is None:
@@ -73,23 +73,42 @@ def read_hub(
         ) from error
     stored = stored_columns(columns, rename or {})
     place = f"{repo}@{revision[:12]}"
-    options: dict[str, Any] = {"data_files": {split: list(files)}} if files else {}
-    if files and all(name.endswith(".parquet") for name in files):
-        options["columns"] = list(dict.fromkeys(stored.values()))
-    failures = (datasets.exceptions.DatasetsError, *hub_errors())
-    try:
-        stream = datasets.load_dataset(
-            repo, config, split=split, revision=revision, streaming=True, **options
+    chosen: dict[str, Any] = {"data_files": {split: list(files)}} if files else {}
+
+    def open_stream(**options: Any) -> tuple[Any, str]:
+        builder = datasets.load_dataset_builder(
+            repo, config, revision=revision, **chosen, **options
         )
+        return builder.as_streaming_dataset(split=split), builder.name
+
+    failures = (datasets.exceptions.DatasetsError, *hub_errors())
+    missing = (
+        ValueError,
+        datasets.exceptions.DatasetNotFoundError,
+        datasets.exceptions.DataFilesNotFoundError,
+    )
+    try:
+        stream, kind = open_stream()
+        if stream.features is not None:
+            _check_columns(stream.features.arrow_schema, stored, place)
+            if kind == "parquet" and set(stored.values()) != set(stream.features):
+                stream, _ = open_stream(columns=list(dict.fromkeys(stored.values())))
+    except missing as error:
+        raise WorkspaceError(
+            f"the hub data set cannot be opened: {str(error).splitlines()[0]}",
+            where=where,
+            fix="check 'id:', 'config:', 'split:' and 'files:' against the data set's page; a "
+            "gated or private one needs HF_TOKEN",
+        ) from error
     except failures as error:
         raise hub_failure(error, place) from error
-    except ValueError as error:
-        raise WorkspaceError(
-            f"the hub data set cannot be opened: {error}",
-            where=where,
-            fix="check 'config:', 'split:' and 'files:' against the data set's page",
-        ) from error
     yield from _hub_rows(stream, stored, split, place, failures)
+
+
+def _check_columns(schema: Any, stored: Mapping[str, str], place: str) -> None:
+    if missing := [column for column in stored.values() if column not in schema.names]:
+        raise missing_columns(place, missing, schema.names)
+    check_json_types(place, (schema.field(column) for column in stored.values()))
 
 
 def _hub_rows(
@@ -99,10 +118,6 @@ def _hub_rows(
     place: str,
     failures: tuple[type[Exception], ...],
 ) -> Iterator[PlacedRow]:
-    if stream.features is not None:
-        schema = stream.features.arrow_schema
-        names = [column for column in stored.values() if column in schema.names]
-        check_json_types(place, (schema.field(name) for name in names))
     try:
         for number, row in enumerate(stream):
             if missing := [column for column in stored.values() if column not in row]:
@@ -115,7 +130,7 @@ def _hub_rows(
         raise DataError(
             f"a file of the data set cannot be read: {error}",
             where=place,
-            fix="check 'columns:' and 'files:' against the data set's page",
+            fix="check 'files:' against the data set's page, or pin another revision",
         ) from error
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from threading import Lock, Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -200,16 +201,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _tree(self, body: bytes, name: str, under: str | None) -> None:
         if name not in self.hub.repositories:
             return self._json({"error": "Repository not found"}, 404)
-        prefix = (under or "").strip("/")
         files = self.hub.repositories[name].files
-        entries = [
+        folders = {str(p) for path in files for p in PurePosixPath(path).parents} - {"."}
+        entries: list[dict[str, Any]] = [
             {"type": "file", "path": path, "size": len(content), "oid": "0" * 40}
             for path, content in sorted(files.items())
-            if path.startswith(prefix)
         ]
-        folders = sorted({p.rpartition("/")[0] for p in files if "/" in p and p.startswith(prefix)})
-        entries += [{"type": "directory", "path": path, "oid": "0" * 40} for path in folders]
-        self._json(entries)
+        entries += [{"type": "directory", "path": p, "oid": "0" * 40} for p in sorted(folders)]
+        base = PurePosixPath((under or "").strip("/"))
+        recursive = "recursive=true" in self.path.lower()
+        parents = [PurePosixPath(entry["path"]).parents for entry in entries]
+        kept = [base in above if recursive else base == above[0] for above in parents]
+        self._json([entry for entry, keep in zip(entries, kept, strict=True) if keep])
 
     def _resolve(self, body: bytes, name: str, path: str) -> None:
         repository = self.hub.repositories.get(name)

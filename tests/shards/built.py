@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from datagen.record import Lineage, Message, Record, Seed
 from datagen.shards.manifest import ShardManifest, write_manifest
-from datagen.shards.parquet import FileEntry, write_bytes, write_parquet
+from datagen.shards.parquet import FileEntry, file_sha256, write_bytes, write_parquet
 from datagen.shards.records import record_batch, seed_batch
 from datagen.shards.schema import (
     CALL_SCHEMA,
@@ -77,7 +77,10 @@ RECORDS = [
 ]
 
 
-def make_build(out: Path) -> Built:
+CARD = b"---\nlicense: mit\n---\n# card\n"
+
+
+def make_build(out: Path, card: bytes = CARD) -> Built:
     """Write seeds -> generate -> filter -> dedup -> tokens -> pack below `out`."""
     seeds = [
         Seed(
@@ -139,7 +142,7 @@ def make_build(out: Path) -> Built:
         },
         inputs={f"tokens/{recipe}": FINGERPRINT},
         extra={"mixture": MIXTURE},
-        card=b"---\nlicense: mit\n---\n# card\n",
+        card=card,
     )
     return Built(out=out, directory=directory)
 
@@ -176,8 +179,6 @@ def _step(
 
 
 def _entry(path: Path) -> FileEntry:
-    from datagen.shards.parquet import file_sha256
-
     size = path.stat().st_size
     return FileEntry(path=path.name, rows=0, tokens=0, bytes=size, sha256=file_sha256(path))
 
