@@ -43,7 +43,7 @@ def _construct(
     if isinstance(node, yaml.MappingNode):
         mapping: dict[Hashable, Any] = {}
         for key_node, value_node in node.value:
-            key = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+            key = loader.construct_object(key_node)
             if not isinstance(key, str):
                 key = str(key)
             line = key_node.start_mark.line + 1
@@ -59,7 +59,7 @@ def _construct(
             _construct(child, (*at, index), lines, shown, loader)
             for index, child in enumerate(node.value)
         ]
-    return loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+    return loader.construct_object(node, deep=True)
 
 
 def _read_yaml(path: Path, shown: str) -> tuple[Any, dict[_Location, int]]:
@@ -80,7 +80,7 @@ def _read_yaml(path: Path, shown: str) -> tuple[Any, dict[_Location, int]]:
             f"not valid YAML: {error.problem}", where=f"{shown}:{line}", fix="correct the syntax"
         ) from error
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
     return data, lines
 
 

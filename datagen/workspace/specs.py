@@ -37,10 +37,15 @@ class HubPin(Spec):
     config: str | None = None
     split: str = "train"
     files: tuple[str, ...] = ()
+    rename: dict[str, str] = {}
 
 
 class SourceSpec(Spec):
-    """manifests/sources/<name>.yaml: which bytes, under which licence, with which columns."""
+    """manifests/sources/<name>.yaml: which bytes, under which licence, with which columns.
+
+    `filters` is the chain for recipes that name none of their own. A hub pin's `rename` maps the
+    published column names to `columns`.
+    """
 
     name: Name
     title: str
@@ -54,6 +59,7 @@ class SourceSpec(Spec):
     hub: HubPin | None = None
     sample: FilePin | None = None
     sample_licence: str = "CC0-1.0"
+    filters: Name | None = None
     rows: Positive | None = None
     tokens: Positive | None = None
     notes: str | None = None

@@ -1,0 +1,157 @@
+"""`datagen build` and `datagen plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from datagen.cli.common import (
+    json_option,
+    open_workspace,
+    out_folder,
+    out_option,
+    plan_options,
+    print_json,
+    print_table,
+    workspace_option,
+)
+
+
+@click.command(name="build")
+@plan_options
+@workspace_option
+@out_option
+@json_option
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--wait", is_flag=True, help="Wait for another build here to end.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def build_command(
+    workspace_dir: Path | None,
+    out_dir: Path | None,
+    as_json: bool,
+    dry_run: bool,
+    wait: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Make a mixture: packed token shards, their manifest and card."""
+    from datagen.plan.build import BuildOptions, build
+
+    workspace = open_workspace(workspace_dir)
+    out = out_folder(workspace, out_dir)
+    chosen = BuildOptions(**options)
+    if dry_run:
+        _print_plan(workspace, out, chosen, as_json=as_json, horizon=False)
+        return
+    summary = build(workspace, out, chosen, wait=wait, make_card=_card_files, quiet=quiet)
+    if as_json:
+        print_json(summary)
+        return
+    print_mixture(summary["mixture"])
+    click.echo(
+        f"\n{summary['tokens']:,} tokens in {summary['rows']:,} rows, "
+        f"{summary['model_calls']:,} model calls, {summary['seconds']:.1f} s\n{summary['build']}"
+    )
+
+
+def _card_files(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The card and the licences of a build, by file name."""
+    from datagen.publish.card import (
+        BuildFacts,
+        MixtureLine,
+        SourceFact,
+        StageFact,
+        TeacherFact,
+        card,
+        notice,
+    )
+
+    nested = {
+        "lines": MixtureLine,
+        "sources": SourceFact,
+        "teachers": TeacherFact,
+        "stages": StageFact,
+    }
+    typed = {name: tuple(kind(**fact) for fact in facts[name]) for name, kind in nested.items()}
+    build = BuildFacts(**{**facts, **typed})
+    return {"README.md": card(build), "LICENSE.md": notice(build)}
+
+
+def print_mixture(mixture: list[dict[str, Any]]) -> None:
+    """The table of shares: what was asked for, what came out, in per cent of tokens."""
+    print_table(
+        ["category", "requested %", "realised %", "tokens", "epochs"],
+        [[m["category"], m["requested"], m["realised"], m["tokens"], m["epochs"]] for m in mixture],
+        right=["requested %", "realised %", "tokens", "epochs"],
+    )
+
+
+def _short(step: str, kind: str) -> str:
+    """A step's name without its kind: `filter/page@math` -> `page@math`."""
+    return step.removeprefix(f"{kind}/")
+
+
+@click.command(name="plan")
+@plan_options
+@workspace_option
+@out_option
+@json_option
+def plan_command(
+    workspace_dir: Path | None, out_dir: Path | None, as_json: bool, **options: Any
+) -> None:
+    """Print what a build would do; without --tokens, at the mixture's own horizon."""
+    from datagen.plan.build import BuildOptions
+
+    workspace = open_workspace(workspace_dir)
+    out = out_folder(workspace, out_dir)
+    _print_plan(workspace, out, BuildOptions(**options), as_json=as_json, horizon=True)
+
+
+def _print_plan(workspace: Any, out: Path, options: Any, *, as_json: bool, horizon: bool) -> None:
+    from datagen.plan.preview import describe_plan
+
+    plan = describe_plan(workspace, out, options, horizon=horizon)
+    if as_json:
+        print_json(plan)
+        return
+    click.echo(f"mixture {plan['mixture']}, profile {plan['profile']}, {plan['tokens']:,} tokens\n")
+    print_table(
+        ["phase", "category", "share %", "tokens", "epochs", "draws"],
+        [
+            [c["phase"], c["category"], c["share"], c["tokens"], c["epochs"], c["draws"]]
+            for c in plan["categories"]
+        ],
+        right=["share %", "tokens", "epochs"],
+    )
+    for note in plan["notes"]:
+        click.echo(note)
+    if not plan["steps"]:
+        return
+    click.echo()
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for step in plan["steps"]:
+        kinds.setdefault(step["kind"], []).append(step)
+    print_table(
+        ["stage", "steps", "cached", "to run", "calls at most"],
+        [
+            [
+                kind,
+                len(steps),
+                sum(s["state"] == "cached" for s in steps),
+                ", ".join(_short(s["step"], kind) for s in steps if s["state"] != "cached")
+                or "nothing",
+                sum(s["calls"] for s in steps if s["state"] != "cached"),
+            ]
+            for kind, steps in kinds.items()
+        ],
+        right=["steps", "cached", "calls at most"],
+    )
+    totals = plan["totals"]
+    click.echo(
+        f"\nto run: {totals['steps']} steps, at most {totals['calls']:,} model calls, "
+        f"at most {totals['completion_tokens']:,} generated tokens, "
+        f"about {totals['disk_bytes'] / 1e6:,.1f} MB of disk"
+    )

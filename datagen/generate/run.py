@@ -1,0 +1,158 @@
+"""Run a method over seeds: many at once, results in seed order, every seed accounted for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from datagen.errors import DataError, DatagenError, ServiceError
+from datagen.generate.stamp import Stamp, reject_draft, reject_seed, stamp_draft
+from datagen.llm.ask import AnswerRejected, CallRecord, SeedAsk
+from datagen.llm.client import ServiceDown
+from datagen.record import Draft, Record, Reject, Seed
+
+Method = Callable[..., Awaitable[list[Draft]]]
+
+
+@dataclass(slots=True, kw_only=True)
+class SeedResult:
+    """What became of one seed: kept records, refused drafts, and the answers it used."""
+
+    records: list[Record] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    calls: list[CallRecord] = field(default_factory=list)
+
+
+async def generate(
+    seeds: Iterable[Seed],
+    *,
+    method: Method,
+    arguments: Mapping[str, Any],
+    stamp: Stamp,
+    ask_for: Callable[[Seed], SeedAsk],
+    stage: str,
+    window: int,
+) -> AsyncIterator[tuple[Seed, SeedResult]]:
+    """Yield each seed with its result, in seed order, with at most `window` seeds in flight.
+
+    A model that stays invalid rejects the seed, a request that stays unanswered fails it; a
+    service that is down altogether raises ServiceDown, for nothing further can succeed.
+    """
+    running: deque[tuple[Seed, asyncio.Task[SeedResult]]] = deque()
+    source = iter(seeds)
+    try:
+        while True:
+            while len(running) < window and (seed := next(source, None)) is not None:
+                work = _one_seed(seed, method, arguments, stamp, ask_for(seed), stage)
+                running.append((seed, asyncio.create_task(work)))
+            if not running:
+                return
+            seed, task = running[0]
+            result = await task
+            running.popleft()
+            yield seed, result
+    except DatagenError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"method failed: {type(error).__name__}: {error}",
+            where=f"{stage}, row {seed.row_key}",
+            fix="mend the method, or the row that it cannot read",
+        ) from error
+    finally:
+        for _, task in running:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in running), return_exceptions=True)
+
+
+async def _one_seed(
+    seed: Seed,
+    method: Method,
+    arguments: Mapping[str, Any],
+    stamp: Stamp,
+    ask: SeedAsk,
+    stage: str,
+) -> SeedResult:
+    result = SeedResult()
+    try:
+        drafts = await method(seed, ask, **arguments)
+    except ServiceDown:
+        raise
+    except ServiceError as error:
+        result.rejects.append(
+            reject_seed(
+                seed,
+                stamp.generator,
+                stage,
+                status="failed",
+                reason="service_error",
+                detail=str(error),
+            )
+        )
+        return result
+    except AnswerRejected as error:
+        result.rejects.append(
+            reject_seed(
+                seed,
+                stamp.generator,
+                stage,
+                status="rejected",
+                reason=error.reason,
+                detail=error.detail,
+            )
+        )
+        return result
+    except DatagenError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"method failed: {type(error).__name__}: {error}",
+            where=f"{stage}, row {seed.row_key}",
+            fix="mend the method, or the row that it cannot read",
+        ) from error
+    finally:
+        result.calls = list(ask.calls)
+    _sort_drafts(drafts, seed, stamp, stage, result)
+    return result
+
+
+def _sort_drafts(
+    drafts: list[Draft], seed: Seed, stamp: Stamp, stage: str, result: SeedResult
+) -> None:
+    """Stamp the drafts to keep and file the others; equal drafts of one seed count once."""
+    if not drafts:
+        result.rejects.append(
+            reject_seed(
+                seed,
+                stamp.generator,
+                stage,
+                status="rejected",
+                reason="no_draft",
+                detail="the method found nothing to make of this row",
+            )
+        )
+    keys = list(dict.fromkeys(call.key for call in result.calls))
+    prompt_of = {call.key: call.prompt_sha256 for call in result.calls}
+    seen: set[str] = set()
+    for draft in drafts:
+        if draft.rejected is not None:
+            result.rejects.append(reject_draft(draft, seed, stamp.generator, stage))
+            continue
+        used = [key for key in keys if key in draft.calls] if draft.calls else keys
+        prompts = list(dict.fromkeys(prompt_of[key] for key in used))
+        record = stamp_draft(draft, seed, stamp, prompts=prompts, calls=used)
+        if record.id in seen:
+            result.rejects.append(
+                reject_draft(
+                    Draft(text=draft.text, messages=draft.messages, rejected="same_draft_twice"),
+                    seed,
+                    stamp.generator,
+                    stage,
+                )
+            )
+            continue
+        seen.add(record.id)
+        result.records.append(record)

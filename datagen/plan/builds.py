@@ -1,0 +1,162 @@
+"""Finished builds: finding one, checking its bytes, drawing a preview, dropping the rest."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from datagen.errors import DataError
+from datagen.shards import sql
+from datagen.shards.manifest import MANIFEST_NAME, is_finished, read_manifest, verify_files
+
+_LATEST = "latest"
+_BUILD_STEP = "pack"
+
+
+def find_build(out: Path, name: str | None) -> Path:
+    """A build by folder, mixture (its latest) or fingerprint; None is the only latest one.
+
+    Raises DataError naming the builds that there are.
+    """
+    latest = sorted(p for p in (out / _LATEST).glob("*") if p.is_symlink())
+    if name is None:
+        if len(latest) == 1:
+            return _finished(latest[0])
+        known = ", ".join(p.name for p in latest) or "none yet: run datagen build"
+        raise DataError(
+            "which build?" if latest else "no build here",
+            where=str(out),
+            fix=f"name one of: {known}",
+        )
+    if (Path(name) / MANIFEST_NAME).is_file():
+        return Path(name).resolve()
+    if (out / _LATEST / name).is_symlink():
+        return _finished(out / _LATEST / name)
+    found = sorted((out / _BUILD_STEP).glob(f"{name}*")) if name.isalnum() else []
+    if len(found) == 1:
+        return _finished(found[0])
+    known = ", ".join(p.name for p in latest) or "none yet: run datagen build"
+    raise DataError(f"no build {name!r}", where=str(out), fix=f"a folder, or one of: {known}")
+
+
+def _finished(path: Path) -> Path:
+    directory = path.resolve()
+    if not is_finished(directory):
+        raise DataError(
+            "this build is not finished", where=str(directory), fix="run datagen build again"
+        )
+    return directory
+
+
+def verify(build: Path, out: Path) -> dict[str, int]:
+    """Check the hash of every file of a build and of the steps that it rests on.
+
+    Raises DataError listing the files that differ.
+    """
+    problems: list[str] = []
+    counts = {"steps": 0, "files": 0, "bytes": 0}
+    for step in sql.closure(build, out):
+        counts["steps"] += 1
+        counts["files"] += len(step.manifest.files)
+        counts["bytes"] += sum(entry.bytes for entry in step.manifest.files)
+        problems += verify_files(step.directory, step.manifest.files)
+    if problems:
+        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise DataError(
+            f"{len(problems)} of {counts['files']} files are not what the manifest says:\n  "
+            + "\n  ".join(problems[:10])
+            + more,
+            where=str(build),
+            fix="delete the folders named above and build again: the ledger keeps every answer",
+        )
+    return counts
+
+
+def preview(
+    build: Path, out: Path, recipe: str, count: int, seed: int, *, rejects: bool = False
+) -> list[dict[str, Any]]:
+    """Draw records (or rejects) of a recipe: the `count` smallest hashes of seed and id."""
+    view, key, columns = (
+        ("rejects", "coalesce(record_id, row_key || coalesce(content, detail))", _REJECT_COLUMNS)
+        if rejects
+        else ("records", "id", _RECORD_COLUMNS)
+    )
+    name = recipe.replace("'", "''")
+    answer = sql.query(
+        sql.connect(build, out),
+        f"SELECT {columns} FROM {view} WHERE generator = '{name}' "
+        f"ORDER BY md5('{seed}' || {key}), {key} LIMIT {count}",
+    )
+    if not answer.rows:
+        raise DataError(
+            f"recipe {recipe!r} has no {view} in this build",
+            where=str(build),
+            fix=f'datagen sql "SELECT generator, count(*) FROM {view} GROUP BY 1"',
+        )
+    return [_readable(dict(zip(answer.columns, row, strict=True))) for row in answer.rows]
+
+
+_RECORD_COLUMNS = "id, source, row_key, text, messages, metadata"
+_REJECT_COLUMNS = "record_id AS id, source, row_key, stage, reason, detail, content, metadata"
+
+
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without its empty columns, its JSON metadata spread out."""
+    metadata = orjson.loads(row.pop("metadata") or "{}")
+    shown = {name: value for name, value in row.items() if value is not None or name == "id"}
+    return {**shown, **{name: value for name, value in metadata.items() if name not in shown}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFacts:
+    """What a trainer must know of a build."""
+
+    shards: tuple[Path, ...]
+    vocabulary: int
+    row_tokens: int
+
+
+def token_facts(build: Path) -> TokenFacts:
+    """The token shards of a build in order, its vocabulary and the length of its rows."""
+    manifest = read_manifest(build)
+    return TokenFacts(
+        shards=tuple(build / entry.path for entry in manifest.files_under("shards")),
+        vocabulary=manifest.extra["vocabulary"],
+        row_tokens=manifest.extra["row_tokens"],
+    )
+
+
+def _steps_on_disk(out: Path) -> Iterator[Path]:
+    """Every step directory, finished or not: the parents of manifests and of shards."""
+    seen = set()
+    for pattern in (f"**/{MANIFEST_NAME}", "**/shards", "**/rejects", "**/calls"):
+        for path in out.glob(pattern):
+            directory = path.parent
+            relative = directory.relative_to(out)
+            if relative.parts[0] in (_LATEST, "train", ".parts") or directory in seen:
+                continue
+            seen.add(directory)
+            yield directory
+
+
+def collect_garbage(out: Path, *, dry_run: bool) -> list[tuple[str, int]]:
+    """Drop step folders that no latest build rests on; returns names and bytes."""
+    needed = set()
+    for link in sorted((out / _LATEST).glob("*")):
+        needed |= {step.directory for step in sql.closure(_finished(link), out)}
+    dropped = []
+    for directory in sorted(_steps_on_disk(out)):
+        if directory.resolve() in needed:
+            continue
+        size = sum(p.stat().st_size for p in directory.rglob("*") if p.is_file())
+        dropped.append((directory.relative_to(out).as_posix(), size))
+        if not dry_run:
+            shutil.rmtree(directory)
+    if not dry_run:
+        shutil.rmtree(out / ".parts", ignore_errors=True)
+    return dropped

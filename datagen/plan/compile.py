@@ -1,0 +1,358 @@
+"""Specs to steps: a mixture, a profile and a few options become a BuildPlan."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datagen.errors import WorkspaceError
+from datagen.plan.fingerprint import code_version, fingerprint
+from datagen.plan.kinds import KINDS
+from datagen.plan.pins import SourcePin, pin_benchmark, pin_source, served_benchmarks
+from datagen.plan.resolve import method_module
+from datagen.plan.steps import BuildPlan, Draw, Step
+from datagen.workspace.load import Loaded, Workspace
+from datagen.workspace.specs import (
+    CorpusSpec,
+    MixtureSpec,
+    ModelSpec,
+    ProfileSpec,
+    RecipeSpec,
+    Spec,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """What the user asked for on the command line."""
+
+    mixture: str
+    profile: str | None = None
+    tokens: int | None = None
+    seed: int = 0
+    model: ModelSpec | None = None
+
+
+def mixtures_of(workspace: Workspace, name: str) -> list[Loaded[MixtureSpec]]:
+    """A mixture and, where it has phases, the mixtures that follow one another in it."""
+    mixture = workspace.mixture(name)
+    found = [mixture]
+    for index, phase in enumerate(mixture.spec.phases):
+        inner = workspace.mixture(phase.mixture, mixture.where("phases", index, "mixture"))
+        if inner.spec.phases:
+            raise WorkspaceError(
+                f"phase {phase.mixture!r} has phases of its own",
+                where=mixture.where("phases", index),
+                fix="name a mixture with categories",
+            )
+        found.append(inner)
+    return found
+
+
+def parse_draw(workspace: Workspace, text: str, where: str) -> list[Draw]:
+    """`recipe` (all its sources) or `recipe@source` as draws, both checked to exist."""
+    name, _, source = text.partition("@")
+    recipe = workspace.recipe(name, where)
+    if source:
+        workspace.source(source, where)
+        if recipe.spec.sources != "any" and source not in recipe.spec.sources:
+            raise WorkspaceError(
+                f"recipe {name!r} does not take source {source!r}",
+                where=where,
+                fix=f"it takes: {', '.join(recipe.spec.sources)}",
+            )
+        return [Draw(recipe=name, source=source)]
+    if recipe.spec.sources == "any":
+        raise WorkspaceError(
+            f"recipe {name!r} takes any source", where=where, fix=f"write {name}@SOURCE"
+        )
+    return [Draw(recipe=name, source=s) for s in recipe.spec.sources]
+
+
+def draws_of(
+    workspace: Workspace, mixtures: Sequence[Loaded[MixtureSpec]]
+) -> dict[str, list[Draw]]:
+    """What the mixtures draw from, in order of first mention: the YAML's text to its draws."""
+    found: dict[str, list[Draw]] = {}
+    for mixture in mixtures:
+        for category, spec in mixture.spec.categories.items():
+            for text in spec.draw:
+                where = mixture.where("categories", category, "draw", text)
+                found[text] = parse_draw(workspace, text, where)
+    return found
+
+
+def _dump(spec: Spec) -> dict[str, Any]:
+    """A spec as plain JSON without what only a person reads."""
+    dumped = spec.model_dump(mode="json")
+    for key in ("title", "notes"):
+        dumped.pop(key, None)
+    return dumped
+
+
+def seed_limit(profile: ProfileSpec, recipe: str) -> int | None:
+    """How many rows of a source a recipe takes under this profile; None is all of them."""
+    return profile.max_seeds.get(recipe, profile.max_seeds.get("default"))
+
+
+class _Compiler:
+    """Collects steps; each is fingerprinted from its arguments, inputs and code."""
+
+    def __init__(self, workspace: Workspace, request: BuildRequest) -> None:
+        self.workspace = workspace
+        self.request = request
+        self.profile = workspace.profile(request.profile)
+        self.steps: dict[str, Step] = {}
+
+    def add(
+        self,
+        name: str,
+        kind: str,
+        inputs: Sequence[str],
+        arguments: Mapping[str, Any],
+        *,
+        code: Sequence[str] = (),
+        hints: Mapping[str, int] | None = None,
+    ) -> str:
+        """Add a step and return its name."""
+        version = code_version([*KINDS[kind].code, *code], KINDS[kind].libraries)
+        decided = {
+            "kind": kind,
+            "name": name,
+            "arguments": arguments,
+            "inputs": {i: self.steps[i].fingerprint for i in inputs},
+            "code": version,
+        }
+        self.steps[name] = Step(
+            name=name,
+            kind=kind,
+            inputs=tuple(inputs),
+            arguments=arguments,
+            code_version=version,
+            fingerprint=fingerprint(decided),
+            hints=hints or {},
+        )
+        return name
+
+    def seeds(self, source: str, draws: Sequence[Draw]) -> SourcePin:
+        """The rows of a source that any recipe of the plan needs."""
+        limits = [seed_limit(self.profile.spec, d.recipe) for d in draws if d.source == source]
+        limit = None if None in limits else max(n for n in limits if n is not None)
+        pin = pin_source(self.workspace, self.profile, source)
+        rows = pin.rows if limit is None else min(limit, pin.rows or limit)
+        self.add(
+            f"seeds/{source}",
+            "seeds",
+            [],
+            {
+                "source": _dump(pin.spec),
+                "pin": pin.identity,
+                "limit": limit,
+                "seed": self.request.seed,
+                "rows_per_shard": self.profile.spec.seeds_per_shard,
+            },
+            hints={"rows": rows} if rows else {},
+        )
+        return pin
+
+    def teacher(self, recipe: Loaded[RecipeSpec]) -> ModelSpec | None:
+        """The model pin that a recipe's role stands for in this profile."""
+        role = recipe.spec.model
+        if role is None:
+            return None
+        if self.request.model is not None:
+            return self.request.model
+        served = self.profile.spec.models.get(role)
+        if served is None:
+            raise WorkspaceError(
+                f"the profile serves no model as {role!r}",
+                where=recipe.where("model"),
+                fix=f"add 'models: {{{role}: {{model: NAME}}}}' to the profile",
+            )
+        where = self.profile.where("models", role, "model")
+        return self.workspace.model(served.model, where).spec
+
+    def generate(self, draw: Draw, pin: SourcePin) -> str:
+        """One recipe on one source."""
+        recipe = self.workspace.recipe(draw.recipe)
+        model = self.teacher(recipe)
+        prompts = {
+            name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for name, path in self.workspace.prompt_files(draw.recipe).items()
+        }
+        module = method_module(recipe.spec.method, where=recipe.where("method"))
+        own = {
+            "recipe": _dump(recipe.spec),
+            "prompts": prompts,
+            "model": None if model is None else model_identity(model),
+        }
+        limit = seed_limit(self.profile.spec, draw.recipe)
+        rows = self.steps[f"seeds/{draw.source}"].hints.get("rows")
+        rows = rows if limit is None or rows is None else min(rows, limit)
+        calls = recipe.spec.max_calls_per_seed
+        hints = {} if rows is None else {"rows": rows, "calls": rows * calls}
+        if rows and calls:
+            hints["tokens"] = (
+                rows
+                * calls
+                * max((s.max_tokens for s in recipe.spec.sampling.values()), default=256)
+            )
+        return self.add(
+            f"generate/{draw.name}",
+            "generate",
+            [f"seeds/{draw.source}"],
+            {
+                **own,
+                "fingerprint": fingerprint({**own, "code": code_version([module], [])}),
+                "source_revision": pin.revision,
+                "columns": {"text_column": pin.spec.text, "messages_column": pin.spec.messages},
+                "limit": limit,
+                "seed": self.request.seed,
+                "max_failed_share": self.profile.spec.max_failed_share,
+            },
+            code=[module],
+            hints=hints,
+        )
+
+    def curate(self, draw: Draw, corpus: CorpusSpec, benchmarks: Mapping[str, Any]) -> str:
+        """A recipe's own chain, then decontamination; returns the last step's name."""
+        recipe = self.workspace.recipe(draw.recipe)
+        chain = recipe.spec.filters or self.chain_of_source(draw)
+        spec = None if chain is None else self.workspace.chain(chain, recipe.where("filters")).spec
+        last = self.add(
+            f"filter/{draw.name}",
+            "filter",
+            [f"generate/{draw.name}"],
+            {"chain": None if spec is None else _dump(spec)},
+        )
+        if corpus.decontaminate is None:
+            return last
+        return self.add(
+            f"decontaminate/{draw.name}",
+            "decontaminate",
+            [last],
+            {"spec": _dump(corpus.decontaminate), "benchmarks": benchmarks},
+        )
+
+    def chain_of_source(self, draw: Draw) -> str | None:
+        """The chain that a source names, for recipes that leave it to the source."""
+        return self.workspace.source(draw.source).spec.filters
+
+    def dedup(self, draws: Sequence[Draw], last: Mapping[Draw, str], corpus: CorpusSpec) -> None:
+        """Exact and fuzzy dedup over all draws: signatures, clusters, then each draw's own."""
+        minhash = None if corpus.minhash is None else _dump(corpus.minhash)
+        for draw in draws:
+            self.add(f"signatures/{draw.name}", "signatures", [last[draw]], {"minhash": minhash})
+        order = [f"signatures/{draw.name}" for draw in draws]
+        arguments = {"exact": corpus.exact, "minhash": minhash, "order": order}
+        self.add("buckets", "buckets", order, arguments)
+        self.add("clusters", "clusters", [*order, "buckets"], arguments)
+        for index, draw in enumerate(draws):
+            self.add(f"dedup/{draw.name}", "dedup", [last[draw], "clusters"], {"index": index})
+
+
+def model_identity(model: ModelSpec) -> dict[str, Any]:
+    """What of a model pin decides its answers and licence; where it is served does not."""
+    return {
+        "name": model.name,
+        "served_as": model.served_as,
+        "revision": model.revision,
+        "licence": model.licence,
+        "structured_output": model.structured_output,
+        "reasoning_effort": model.reasoning_effort,
+    }
+
+
+def corpus_of(workspace: Workspace, mixture: Loaded[MixtureSpec]) -> CorpusSpec:
+    """The corpus-wide curation that a mixture names."""
+    return workspace.corpus(mixture.spec.corpus, mixture.where("corpus")).spec
+
+
+def _benchmarks(compiler: _Compiler, corpus: CorpusSpec) -> dict[str, Any]:
+    if corpus.decontaminate is None:
+        return {}
+    served = served_benchmarks(compiler.workspace, compiler.profile)
+    chosen = corpus.decontaminate.benchmarks
+    names = served if chosen == "all" else [name for name in chosen if name in served]
+    return {name: pin_benchmark(compiler.workspace, compiler.profile, name) for name in names}
+
+
+def _mixture_arguments(spec: MixtureSpec) -> dict[str, Any]:
+    """What of a mixture decides the build; its horizon is only for the eyes."""
+    dumped = _dump(spec)
+    dumped.pop("source", None)
+    return dumped
+
+
+def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
+    """Compile a request to steps in topological order; nothing is read but specs and pins."""
+    compiler = _Compiler(workspace, request)
+    profile = compiler.profile
+    mixtures = mixtures_of(workspace, request.mixture)
+    mixture = mixtures[0]
+    texts = draws_of(workspace, mixtures)
+    draws = list(dict.fromkeys(draw for found in texts.values() for draw in found))
+    corpus = corpus_of(workspace, mixture)
+    benchmarks = _benchmarks(compiler, corpus)
+    last: dict[Draw, str] = {}
+    pins: dict[str, SourcePin] = {}
+    for draw in draws:
+        if draw.source not in pins:
+            pins[draw.source] = compiler.seeds(draw.source, draws)
+        compiler.generate(draw, pins[draw.source])
+        last[draw] = compiler.curate(draw, corpus, benchmarks)
+    compiler.dedup(draws, last, corpus)
+    tokenizer = workspace.tokenizer(profile.spec.tokenizer, profile.where("tokenizer")).spec
+    rendered = [
+        compiler.add(
+            f"tokens/{draw.name}",
+            "tokens",
+            [f"dedup/{draw.name}"],
+            {"tokenizer": _dump(tokenizer)},
+        )
+        for draw in draws
+    ]
+    budget = request.tokens or profile.spec.budget_tokens
+    compiler.add(
+        "mix",
+        "mix",
+        rendered,
+        {
+            "mixture": mixture.spec.name,
+            "mixtures": {m.spec.name: _mixture_arguments(m.spec) for m in mixtures},
+            "draws": {text: [d.name for d in found] for text, found in texts.items()},
+            "budget_tokens": budget,
+            "row_tokens": profile.spec.row_tokens,
+            "seed": request.seed,
+        },
+    )
+    compiler.add(
+        "pack",
+        "pack",
+        ["mix", *rendered],
+        {
+            "row_tokens": profile.spec.row_tokens,
+            "rows_per_shard": profile.spec.rows_per_shard,
+            "seed": request.seed,
+            "tokenizer": _dump(tokenizer),
+        },
+        hints={"tokens": budget},
+    )
+    return BuildPlan(
+        mixture=mixture.spec.name,
+        profile=request.profile or workspace.file.spec.default_profile,
+        budget_tokens=budget,
+        row_tokens=profile.spec.row_tokens,
+        seed=request.seed,
+        tokenizer=tokenizer.name,
+        draws=tuple(draws),
+        steps=tuple(compiler.steps.values()),
+    )
+
+
+def ledger_path(workspace: Workspace, profile: ProfileSpec) -> Path:
+    """Where the ledger of model answers lies: in the workspace, never under the output."""
+    return workspace.root / profile.ledger

@@ -1,0 +1,80 @@
+"""What decides a step's bytes, in one short name.
+
+A fingerprint covers the step's arguments, the fingerprints of its inputs, the logic of the code
+that runs, and the versions of the libraries that write. Values without a stable form are refused.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+FINGERPRINT_DIGITS = 16
+
+
+def fingerprint(value: Any) -> str:
+    """Hash a JSON value: 16 hex digits, equal for equal values whatever the order of keys.
+
+    Raises TypeError for anything that is not plain JSON: a set or an object has no stable form.
+    """
+    _refuse_unstable(value, "value")
+    content = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(content, digest_size=FINGERPRINT_DIGITS // 2).hexdigest()
+
+
+def _refuse_unstable(value: Any, at: str) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{at}: key {key!r} is not a string")
+            _refuse_unstable(item, f"{at}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _refuse_unstable(item, f"{at}[{index}]")
+    elif isinstance(value, float) and value != value:
+        raise TypeError(f"{at}: NaN does not equal itself")
+    elif value is not None and not isinstance(value, str | int | float | bool):
+        raise TypeError(f"{at}: {type(value).__name__} has no stable form")
+
+
+class _Bare(ast.NodeTransformer):
+    """Drop docstrings: prose does not decide bytes."""
+
+    def _strip(self, node: Any) -> ast.AST:
+        self.generic_visit(node)
+        first = node.body[0] if node.body else None
+        if (
+            isinstance(first, ast.Expr)
+            and isinstance(first.value, ast.Constant)
+            and isinstance(first.value.value, str)
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+        result: ast.AST = node
+        return result
+
+    visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _strip  # noqa: N815
+
+
+@functools.cache
+def module_version(module: str) -> str:
+    """Hash the logic of a module's source: comments, docstrings and layout do not count."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise TypeError(f"module {module!r} has no source to hash")
+    tree = _Bare().visit(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
+    return hashlib.blake2b(ast.dump(tree).encode(), digest_size=8).hexdigest()
+
+
+def code_version(modules: Sequence[str], libraries: Sequence[str]) -> str:
+    """One version for the code of a step: its modules' logic and its libraries' versions."""
+    parts = [f"{name}={module_version(name)}" for name in sorted(modules)]
+    parts += [f"{name}=={importlib.metadata.version(name)}" for name in sorted(libraries)]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()

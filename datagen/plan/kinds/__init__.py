@@ -1,0 +1,147 @@
+"""How each kind of step runs, and whose code decides its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from datagen.plan.execute import StepContext
+from datagen.plan.kinds import curation, dedup, generation, packing
+
+_SHARDS = ("datagen.shards.parquet", "datagen.shards.records", "datagen.shards.schema")
+_SIEVE = ("datagen.plan.kinds.sieve", "datagen.generate.stamp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepKind:
+    """How steps of one kind run: how many partitions, and what to do with some of them.
+
+    `code` names the modules whose logic decides the output, `libraries` the distributions whose
+    version does: both enter the code version, so that a change of either makes new steps.
+    """
+
+    partitions: Callable[[StepContext], int]
+    run: Callable[[StepContext, Sequence[int]], None]
+    code: tuple[str, ...]
+    libraries: tuple[str, ...] = ("pyarrow",)
+
+
+KINDS: Mapping[str, StepKind] = {
+    "seeds": StepKind(
+        partitions=generation.one_partition,
+        run=generation.run_seeds,
+        code=("datagen.plan.kinds.generation", "datagen.shards.sources", *_SHARDS),
+    ),
+    "generate": StepKind(
+        partitions=generation.generate_partitions,
+        run=generation.run_generate,
+        code=(
+            "datagen.plan.kinds.generation",
+            "datagen.generate.run",
+            "datagen.llm.ask",
+            "datagen.llm.prompts",
+            "datagen.llm.answers",
+            *_SIEVE,
+            *_SHARDS,
+        ),
+        libraries=("pyarrow", "jinja2", "spacy"),
+    ),
+    "filter": StepKind(
+        partitions=curation.record_partitions,
+        run=curation.run_filter,
+        code=(
+            "datagen.plan.kinds.curation",
+            "datagen.curate.chain",
+            "datagen.curate.text",
+            "datagen.curate.qa",
+            "datagen.curate.chat",
+            "datagen.curate.code",
+            "datagen.curate.words",
+            *_SIEVE,
+            *_SHARDS,
+        ),
+        libraries=("pyarrow", "datatrove", "spacy"),
+    ),
+    "decontaminate": StepKind(
+        partitions=curation.record_partitions,
+        run=curation.run_decontaminate,
+        code=(
+            "datagen.plan.kinds.curation",
+            "datagen.curate.decontaminate",
+            "datagen.curate.words",
+            *_SIEVE,
+            *_SHARDS,
+        ),
+        libraries=("pyarrow", "numpy"),
+    ),
+    "signatures": StepKind(
+        partitions=dedup.signature_partitions,
+        run=dedup.run_signatures,
+        code=(
+            "datagen.plan.kinds.dedup",
+            "datagen.curate.exact",
+            "datagen.curate.minhash",
+            "datagen.curate.words",
+            *_SHARDS,
+        ),
+        libraries=("pyarrow", "numpy"),
+    ),
+    "buckets": StepKind(
+        partitions=dedup.bucket_partitions,
+        run=dedup.run_buckets,
+        code=("datagen.plan.kinds.dedup", "datagen.curate.minhash", *_SHARDS),
+        libraries=("pyarrow", "numpy"),
+    ),
+    "clusters": StepKind(
+        partitions=dedup.one_partition,
+        run=dedup.run_clusters,
+        code=(
+            "datagen.plan.kinds.dedup",
+            "datagen.curate.exact",
+            "datagen.curate.minhash",
+            *_SHARDS,
+        ),
+        libraries=("pyarrow", "numpy"),
+    ),
+    "dedup": StepKind(
+        partitions=dedup.dedup_partitions,
+        run=dedup.run_dedup,
+        code=("datagen.plan.kinds.dedup", *_SIEVE, *_SHARDS),
+    ),
+    "tokens": StepKind(
+        partitions=packing.token_partitions,
+        run=packing.run_tokens,
+        code=(
+            "datagen.plan.kinds.packing",
+            "datagen.pack.render",
+            "datagen.pack.template",
+            *_SHARDS,
+        ),
+        libraries=("pyarrow", "tokenizers", "jinja2"),
+    ),
+    "mix": StepKind(
+        partitions=packing.one_partition,
+        run=packing.run_mix,
+        code=(
+            "datagen.plan.kinds.packing",
+            "datagen.mix.allocate",
+            "datagen.mix.order",
+            "datagen.mix.schedule",
+            "datagen.pack.arrange",
+            *_SHARDS,
+        ),
+        libraries=("pyarrow", "numpy"),
+    ),
+    "pack": StepKind(
+        partitions=packing.pack_partitions,
+        run=packing.run_pack,
+        code=(
+            "datagen.plan.kinds.packing",
+            "datagen.pack.arrange",
+            "datagen.pack.best_fit",
+            "datagen.pack.rows",
+            *_SHARDS,
+        ),
+        libraries=("pyarrow", "numpy"),
+    ),
+}

@@ -1,0 +1,288 @@
+"""The steps that make records: drawing seeds from a source, and running a recipe over them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from datagen.errors import ServiceError
+from datagen.generate.run import Method, SeedResult, generate
+from datagen.generate.stamp import Stamp
+from datagen.llm.ask import CallRecord, SeedAsk
+from datagen.llm.prompts import load_prompts
+from datagen.plan.execute import Interrupted, StepContext
+from datagen.plan.kinds.sieve import shard, write_records
+from datagen.plan.pins import pin_source
+from datagen.plan.resolve import resolve_method
+from datagen.record import Record, Reject, Seed
+from datagen.shards.parquet import FileEntry, write_parquet
+from datagen.shards.records import json_text, read_seeds, seed_batch
+from datagen.shards.schema import CALL_SCHEMA, SEED_SCHEMA
+from datagen.shards.sources import draw_seeds
+from datagen.workspace.specs import ModelSpec, RecipeSpec
+
+_WINDOW_SEEDS = 64
+
+
+def one_partition(context: StepContext) -> int:
+    """A source is read once, in its own order."""
+    return 1
+
+
+def run_seeds(context: StepContext, partitions: Sequence[int]) -> None:
+    """Draw the rows that the plan's recipes need, in shards of `rows_per_shard`."""
+    arguments = context.arguments
+    services = context.services
+    pin = pin_source(services.workspace, services.profile, arguments["source"]["name"])
+    counts: Counter[str] = Counter()
+    seeds = draw_seeds(
+        pin.read(),
+        source=pin.spec.name,
+        content=pin.spec.text or pin.spec.messages or "",
+        licence=pin.spec.licence,
+        key=pin.spec.key,
+        licence_column=pin.spec.licence_column,
+        limit=arguments["limit"],
+        seed=arguments["seed"],
+        counts=counts,
+    )
+    files: list[FileEntry] = []
+    licences: Counter[str] = Counter()
+    while chunk := list(islice(seeds, arguments["rows_per_shard"])):
+        context.check_stop()
+        path = shard("shards", len(files))
+        files.append(write_parquet(context.directory, path, [seed_batch(chunk)], SEED_SCHEMA))
+        licences.update(seed.licence for seed in chunk)
+        context.progress.advance(rows=len(chunk))
+    context.commit(
+        0,
+        files,
+        {"counts": dict(sorted(counts.items())), "licences": dict(sorted(licences.items()))},
+    )
+
+
+def generate_partitions(context: StepContext) -> int:
+    """One partition a seed shard, as many as the recipe's limit reaches into."""
+    files = context.inputs[context.step.inputs[0]].manifest.files_under("shards")
+    limit = context.arguments["limit"]
+    taken = 0
+    for count, entry in enumerate(files):
+        if limit is not None and taken >= limit:
+            return count
+        taken += entry.rows
+    return len(files)
+
+
+def run_generate(context: StepContext, partitions: Sequence[int]) -> None:
+    """Run the recipe's method over its seeds; many seeds at once, shards in seed order."""
+    asyncio.run(_generate(context, partitions))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Part:
+    """What has come of one partition so far."""
+
+    records: list[Record] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    calls: list[tuple[Seed, CallRecord]] = field(default_factory=list)
+    seeds: int = 0
+
+
+class _Seeds:
+    """The seeds of the partitions to do, in order; ends early once the user asked to stop."""
+
+    def __init__(self, context: StepContext, partitions: Sequence[int]) -> None:
+        source = context.inputs[context.step.inputs[0]]
+        self.paths = source.paths()
+        self.sizes = [entry.rows for entry in source.manifest.files_under("shards")]
+        self.limit = context.arguments["limit"]
+        self.partitions = partitions
+        self.context = context
+        self.cut_short = False
+
+    def count(self, partition: int) -> int:
+        """How many seeds of a partition the recipe takes."""
+        before = sum(self.sizes[:partition])
+        left = self.sizes[partition] if self.limit is None else self.limit - before
+        return min(self.sizes[partition], left)
+
+    def __iter__(self) -> Iterator[Seed]:
+        for partition in self.partitions:
+            for seed in islice(read_seeds([self.paths[partition]]), self.count(partition)):
+                if self.context.stopping.is_set():
+                    self.cut_short = True
+                    return
+                yield seed
+
+
+async def _generate(context: StepContext, partitions: Sequence[int]) -> None:
+    arguments = context.arguments
+    services = context.services
+    recipe = RecipeSpec.model_validate({**arguments["recipe"], "title": ""})
+    loaded = services.workspace.recipe(recipe.name)
+    method = resolve_method(recipe.method, recipe.arguments, where=loaded.where("arguments"))
+    method_arguments = {**_columns(method, arguments["columns"]), **recipe.arguments}
+    prompts = load_prompts(services.workspace.root / "generators" / recipe.name)
+    model = arguments["model"]
+    stamp = Stamp(
+        generator=recipe.name,
+        version=recipe.version,
+        fingerprint=arguments["fingerprint"],
+        source_revision=arguments["source_revision"],
+        model=model and model["name"],
+        model_revision=model and model["revision"],
+        model_licence=model and model["licence"],
+    )
+    seeds = _Seeds(context, partitions)
+    async with AsyncExitStack() as stack:
+        teacher = None
+        if model is not None and recipe.model is not None:
+            teacher = await stack.enter_async_context(
+                services.teacher(_served_model(context, model), recipe.model)
+            )
+
+        def ask_for(seed: Seed) -> SeedAsk:
+            return SeedAsk(
+                teacher,
+                prompts,
+                source=seed.source,
+                row_key=seed.row_key,
+                build_seed=arguments["seed"],
+                max_calls=recipe.max_calls_per_seed,
+                sampling=recipe.sampling,
+                recipe=f"generators/{recipe.name}",
+            )
+
+        results = generate(
+            seeds,
+            method=method,
+            arguments=method_arguments,
+            stamp=stamp,
+            ask_for=ask_for,
+            stage=context.step.name,
+            window=_WINDOW_SEEDS,
+        )
+        await _collect(context, seeds, results)
+    if seeds.cut_short:
+        raise Interrupted
+
+
+def _columns(method: Method, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The source's content columns, for a method that takes `text_column` or `messages_column`."""
+    parameters = inspect.signature(method).parameters
+    return {name: column for name, column in columns.items() if name in parameters}
+
+
+def _served_model(context: StepContext, identity: Mapping[str, Any]) -> ModelSpec:
+    """The whole pin behind an identity: the workspace's, or one that the command line named."""
+    workspace = context.services.workspace
+    if identity["name"] in workspace.names("manifests/models"):
+        return workspace.model(identity["name"]).spec
+    known = {key: value for key, value in identity.items() if key != "revision"}
+    return ModelSpec.model_validate({**known, "title": identity["name"]})
+
+
+async def _collect(context: StepContext, seeds: _Seeds, results: Any) -> None:
+    """Write each partition when its last seed is done; hold back those with failed rows.
+
+    Failed rows are only committed when they stay within `max_failed_share`, so that a bad hour of
+    the service is tried again by the next run and not written into a build.
+    """
+    held: list[tuple[int, _Part]] = []
+    failed = total = 0
+    waiting = iter(seeds.partitions)
+    current, part = next(waiting), _Part()
+    async for seed, result in results:
+        _add(part, seed, result)
+        failed += any(reject.status == "failed" for reject in result.rejects)
+        total += 1
+        context.progress.advance(
+            rows=1,
+            kept=len(result.records),
+            rejected=sum(r.status == "rejected" for r in result.rejects),
+            failed=sum(r.status == "failed" for r in result.rejects),
+            calls=len(result.calls),
+            tokens=sum(call.completion_tokens for call in result.calls),
+        )
+        if part.seeds == seeds.count(current):
+            if any(reject.status == "failed" for reject in part.rejects):
+                held.append((current, part))
+            else:
+                _write(context, current, part)
+            current, part = next(waiting, -1), _Part()
+    allowed = context.arguments["max_failed_share"]
+    if total and failed / total > allowed:
+        raise ServiceError(
+            f"{failed} of {total} rows failed, more than {allowed:.1%}: {_first_failure(held)}",
+            where=context.step.name,
+            fix="mend the service and run the same command: answers so far are in the ledger; "
+            "or raise max_failed_share in the profile",
+        )
+    for partition, done in held:
+        _write(context, partition, done)
+
+
+def _first_failure(held: Sequence[tuple[int, _Part]]) -> str:
+    for _, part in held:
+        for reject in part.rejects:
+            if reject.status == "failed":
+                return reject.detail
+    return "no detail"
+
+
+def _add(part: _Part, seed: Seed, result: SeedResult) -> None:
+    part.records += result.records
+    part.rejects += result.rejects
+    part.calls += [(seed, call) for call in result.calls]
+    part.seeds += 1
+
+
+def _write(context: StepContext, partition: int, part: _Part) -> None:
+    files = write_records(context, partition, part.records, part.rejects)
+    if part.calls:
+        generator = context.arguments["recipe"]["name"]
+        batch = pa.RecordBatch.from_pylist(
+            [_call_row(generator, seed, call) for seed, call in part.calls], schema=CALL_SCHEMA
+        )
+        path = shard("calls", partition)
+        files.append(write_parquet(context.directory, path, [batch], CALL_SCHEMA))
+    reasons = Counter(reject.reason for reject in part.rejects)
+    context.commit(
+        partition,
+        files,
+        {
+            "seeds": part.seeds,
+            "kept": len(part.records),
+            "rejected": sum(r.status == "rejected" for r in part.rejects),
+            "failed": sum(r.status == "failed" for r in part.rejects),
+            "reasons": dict(sorted(reasons.items())),
+            "calls": len(part.calls),
+            "completion_tokens": sum(call.completion_tokens for _, call in part.calls),
+        },
+    )
+
+
+def _call_row(generator: str, seed: Seed, call: CallRecord) -> dict[str, Any]:
+    return {
+        "key": call.key,
+        "generator": generator,
+        "source": seed.source,
+        "row_key": seed.row_key,
+        "prompt": call.prompt,
+        "prompt_sha256": call.prompt_sha256,
+        "model": call.model,
+        "messages": json_text(call.messages),
+        "answer": call.answer,
+        "reasoning": call.reasoning,
+        "finish_reason": call.finish_reason,
+        "prompt_tokens": call.prompt_tokens,
+        "completion_tokens": call.completion_tokens,
+    }

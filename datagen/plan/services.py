@@ -1,0 +1,113 @@
+"""What steps may use while they run: the ledger, and served models started when first needed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+
+from datagen.errors import WorkspaceError
+from datagen.llm.client import Client
+from datagen.llm.ledger import Ledger
+from datagen.llm.teacher import Teacher
+from datagen.llm.wire import Completion, EndpointPin, Request
+from datagen.plan.teacher import override_endpoint
+from datagen.workspace.load import Loaded, Workspace
+from datagen.workspace.specs import EndpointSpec, ModelSpec, ProfileSpec
+
+
+class Services:
+    """Opened for one run; a model is only started, and the ledger only opened, when asked for."""
+
+    def __init__(
+        self,
+        *,
+        workspace: Workspace,
+        profile: Loaded[ProfileSpec],
+        ledger: Path,
+        endpoint: str | None,
+    ) -> None:
+        self.workspace = workspace
+        self.profile = profile
+        self.requests_sent = 0
+        self._ledger_path = ledger
+        self._endpoint = override_endpoint(endpoint)
+        self._ledger: Ledger | None = None
+        self._embedded: dict[str, EndpointPin] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Services:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of model answers, opened at first use."""
+        if self._ledger is None:
+            self._ledger = self._stack.enter_context(Ledger(self._ledger_path))
+        return self._ledger
+
+    @asynccontextmanager
+    async def teacher(self, model: ModelSpec, role: str) -> AsyncIterator[Teacher]:
+        """The served model behind the ledger; no server is touched while the ledger answers."""
+        client = _LateClient(self, model, role)
+        teacher = Teacher(client, self.ledger)
+        try:
+            yield teacher
+        finally:
+            await teacher.drain()
+            await client.close()
+            self.requests_sent += client.requests_sent
+
+    def endpoints(self, model: ModelSpec, role: str) -> list[EndpointPin]:
+        """Where a model answers: the override, the profile's endpoints, or the embedded server."""
+        if self._endpoint is not None:
+            return [EndpointSpec(url=self._endpoint, api_key_env="OPENAI_API_KEY")]
+        served = self.profile.spec.models.get(role)
+        if served is not None and served.endpoints:
+            return list(served.endpoints)
+        if model.embedded is None:
+            raise WorkspaceError(
+                f"model {model.name!r} has no endpoint",
+                where=self.profile.where("models", role),
+                fix="give it 'endpoints:' in the profile, or pass --endpoint URL",
+            )
+        if model.name not in self._embedded:
+            from datagen.llm.embedded import embedded_server, resolve_weights
+
+            weights = resolve_weights(model.embedded)
+            server = embedded_server(model.embedded, weights, served_as=model.served_as)
+            self._embedded[model.name] = self._stack.enter_context(server)
+        return [self._embedded[model.name]]
+
+
+class _LateClient:
+    """A client that looks for its endpoints when the first request is to be sent."""
+
+    def __init__(self, services: Services, model: ModelSpec, role: str) -> None:
+        self.model = model
+        self._services = services
+        self._role = role
+        self._started: Client | None = None
+
+    @property
+    def requests_sent(self) -> int:
+        return self._started.requests_sent if self._started else 0
+
+    async def complete(self, request: Request) -> Completion:
+        if self._started is None:
+            endpoints = self._services.endpoints(self.model, self._role)
+            self._started = Client(self.model, endpoints)
+        return await self._started.complete(request)
+
+    async def close(self) -> None:
+        if self._started is not None:
+            await self._started.close()
