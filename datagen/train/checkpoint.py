@@ -176,3 +176,8 @@ class Telemetry:
         with self.path.open("ab") as file:
             file.write(orjson.dumps(dataclasses.asdict(report)) + b"\n")
         self.losses.append(report.loss)
+
+    def sync(self) -> None:
+        """Put every line on the disk, so that no checkpoint is ahead of the telemetry."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())

@@ -84,7 +84,7 @@ class Windows:
         pending: list[Window] = []
         epoch, first_shard, first_window = cursor.epoch, cursor.shard, cursor.window
         while True:
-            seen = 0
+            whole_epoch, seen = first_shard == first_window == 0, 0
             for shard in range(first_shard, len(self.shards)):
                 windows = self._ordered(shard, epoch)
                 for place in range(first_window, len(windows)):
@@ -95,13 +95,13 @@ class Windows:
                         yield collate(pending, self.window_tokens), after
                         pending = []
                 first_window = 0
-            if first_shard == 0 and not seen:
+            if whole_epoch and not seen:
                 raise DataError(
                     "no token here is a training target",
                     where=str(self.shards[0].parent) if self.shards else "training shards",
                     fix="check the loss masks: datagen sql 'select trained_tokens from rows'",
                 )
-            epoch, first_shard = epoch + 1, 0
+            epoch, first_shard, first_window = epoch + 1, 0, 0
 
     def held_out(self, limit: int, rows: int) -> Iterator[Batch]:
         """Yield the first `limit` windows of the rows kept from training, in shard order."""

@@ -113,6 +113,7 @@ def run(
             telemetry.write(report)
             on_step(report)
             if step == steps or step % config.checkpoint_every == 0 or interrupted.is_set():
+                telemetry.sync()
                 save(out, progress.state(), kept=config.checkpoints_kept)
             if interrupted.is_set():
                 break

@@ -86,15 +86,18 @@ def test_order_is_by_seed_phases_stay_in_order_and_every_window_comes_once(tmp_p
     assert set(firsts(1)[:6]) == set(range(6))
 
 
-def test_a_cursor_takes_up_the_stream_anywhere_across_shards_and_epochs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_cursor_takes_up_the_stream_anywhere_across_shards_and_epochs(
+    tmp_path: Path, count: int
+) -> None:
     shards = [
-        write_shard(tmp_path, [token_row([[s * 4 + i] * 5]) for i in range(4)], name=f"{s:05d}")
-        for s in range(2)
+        write_shard(tmp_path, [token_row([[s * 3 + i] * 5]) for i in range(3)], name=f"{s:05d}")
+        for s in range(count)
     ]
     windows = Windows(shards=shards, vocabulary=8, window_tokens=3, seed=3)
     stream = windows.batches(3, Cursor())
     whole = [next(stream) for _ in range(12)]
-    assert whole[-1][1].epoch == 2
+    assert whole[-1][1].epoch >= 2
     for place in range(11):
         resumed = take(windows, 1, rows=3, cursor=whole[place][1])[0]
         for part, expected in zip(resumed[:4], whole[place + 1][0][:4], strict=True):

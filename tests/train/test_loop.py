@@ -14,6 +14,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
 pytest.importorskip("safetensors", reason="the train extra is not installed")
 
+from safetensors.torch import load_file  # noqa: E402
+
 from datagen.errors import DataError, WorkspaceError  # noqa: E402
 from datagen.train.checkpoint import checkpoint_path  # noqa: E402
 from datagen.train.config import TINY, ModelConfig, TrainConfig, preset  # noqa: E402
@@ -122,6 +124,16 @@ def test_resume_is_bitwise_after_a_kill_between_checkpoints(run: Run, tmp_path: 
     assert [report.step for report in seen] == list(range(5, 11))
     assert lines(out) == lines(tmp_path / "whole")
     assert tensors(resumed) == tensors(whole)
+
+
+def test_a_step_moves_every_router_bias_against_its_load(run: Run, recipe: TrainConfig) -> None:
+    report = run("a", steps=1)
+    tensors = load_file(report.checkpoint / "model.safetensors")
+    biases = [value for name, value in tensors.items() if name.endswith("expert_bias_E")]
+    assert len(biases) == 2  # the stack's mixture and the multi-token block's
+    for bias_E in biases:
+        assert bias_E.max() == pytest.approx(recipe.model.bias_rate)
+        assert bias_E.min() == pytest.approx(-recipe.model.bias_rate)
 
 
 def test_only_the_newest_checkpoints_stay(run: Run, tmp_path: Path) -> None:
