@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from datagen.curate.decontaminate import BenchmarkIndex, Hit, find_hits, load_benchmarks
 from datagen.curate.words import word_form
@@ -232,3 +234,31 @@ def test_encyclopedia_pages_are_clean(tmp_path: Path) -> None:
     file = write(tmp_path / "mmlu.jsonl", data_rows("bench/mmlu_test.jsonl.gz"))
     index = load_benchmarks([(spec_of("mmlu"), [file])], DecontaminateSpec())
     assert not any(find_hits(pages, index))
+
+
+def test_every_benchmark_manifest_loads_and_is_named_as_filed() -> None:
+    for path in sorted((ROOT / "manifests" / "benchmarks").glob("*.yaml")):
+        spec = BenchmarkSpec.model_validate(yaml.safe_load(path.read_text()))
+        assert spec.name == path.stem
+
+
+def test_real_benchmarks_have_the_fields_of_their_manifests() -> None:
+    files = {
+        "gsm8k": "gsm8k_test",
+        "arc_challenge": "arc_challenge_test",
+        "openbookqa": "openbookqa_test",
+        "hellaswag": "hellaswag_validation",
+        "humaneval": "humaneval_test",
+        "mbpp": "mbpp_all",
+    }
+    rows = {name: data_rows(f"bench/{file}.jsonl.gz", 1)[0] for name, file in files.items()}
+    data = Path(os.environ["DATAGEN_DATA"]) / "bench"
+    pairs = []
+    for name, file in files.items():
+        manifest = (ROOT / "manifests" / "benchmarks" / f"{name}.yaml").read_text()
+        spec = BenchmarkSpec.model_validate(yaml.safe_load(manifest))
+        pairs.append((spec, [SourceFile(file, data / f"{file}.jsonl.gz")]))
+    index = load_benchmarks(pairs, DecontaminateSpec())
+    for spec, _ in pairs:
+        (hits,) = find_hits([rows[spec.name][spec.fields.question]], index)
+        assert (spec.name, f"{files[spec.name]}#0") in {(hit.benchmark, hit.item) for hit in hits}
