@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field
 from typing import Any
 
-from datagen.errors import DataError, DatagenError, ServiceError
+from datagen.errors import DataError, DatagenError, ServiceError, WorkspaceError
 from datagen.generate.stamp import Stamp, reject_draft, reject_seed, stamp_draft
 from datagen.llm.ask import AnswerRejected, CallRecord, SeedAsk
 from datagen.llm.client import ServiceDown
@@ -56,6 +56,12 @@ async def generate(
             yield seed, result
     except DatagenError:
         raise
+    except ModuleNotFoundError as error:
+        raise WorkspaceError(
+            f"the method needs the package {error.name!r}",
+            where=stage,
+            fix="pip install 'datagen[text]', or the extension that brings it",
+        ) from error
     except Exception as error:
         raise DataError(
             f"method failed: {type(error).__name__}: {error}",
@@ -107,6 +113,12 @@ async def _one_seed(
         return result
     except DatagenError:
         raise
+    except ModuleNotFoundError as error:
+        raise WorkspaceError(
+            f"the method needs the package {error.name!r}",
+            where=stage,
+            fix="pip install 'datagen[text]', or the extension that brings it",
+        ) from error
     except Exception as error:
         raise DataError(
             f"method failed: {type(error).__name__}: {error}",

@@ -15,6 +15,8 @@ from datagen.errors import DatagenError
 from datagen.workspace.load import Workspace
 
 _EXTRAS = {
+    "spacy": ("text", "sentence splitting"),
+    "datatrove": ("text", "datatrove's filters"),
     "xllamacpp": ("local", "the embedded model's server"),
     "datasets": ("hub", "hub sources"),
     "torch": ("train", "training"),

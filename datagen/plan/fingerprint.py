@@ -73,8 +73,16 @@ def module_version(module: str) -> str:
     return hashlib.blake2b(ast.dump(tree).encode(), digest_size=8).hexdigest()
 
 
+def _library_version(distribution: str) -> str:
+    """The installed version, or `absent`: a plan may be made where a step could not run."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
 def code_version(modules: Sequence[str], libraries: Sequence[str]) -> str:
     """One version for the code of a step: its modules' logic and its libraries' versions."""
     parts = [f"{name}={module_version(name)}" for name in sorted(modules)]
-    parts += [f"{name}=={importlib.metadata.version(name)}" for name in sorted(libraries)]
+    parts += [f"{name}=={_library_version(name)}" for name in sorted(libraries)]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
