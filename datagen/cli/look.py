@@ -110,7 +110,7 @@ def _print_story(value: Any, *, indent: int) -> None:
     pad = "  " * indent
     items = value.items() if isinstance(value, dict) else enumerate(value, start=1)
     for name, item in items:
-        if isinstance(item, dict | list) and item:
+        if isinstance(item, dict | list | tuple) and item:
             click.echo(f"{pad}{name}:")
             _print_story(item, indent=indent + 1)
         else:

@@ -54,20 +54,6 @@ async def generate(
             result = await task
             running.popleft()
             yield seed, result
-    except DatagenError:
-        raise
-    except ModuleNotFoundError as error:
-        raise WorkspaceError(
-            f"the method needs the package {error.name!r}",
-            where=stage,
-            fix="pip install 'datagen[text]', or the extension that brings it",
-        ) from error
-    except Exception as error:
-        raise DataError(
-            f"method failed: {type(error).__name__}: {error}",
-            where=f"{stage}, row {seed.row_key}",
-            fix="mend the method, or the row that it cannot read",
-        ) from error
     finally:
         for _, task in running:
             task.cancel()

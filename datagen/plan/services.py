@@ -11,7 +11,7 @@ from datagen.errors import WorkspaceError
 from datagen.llm.client import Client
 from datagen.llm.ledger import Ledger
 from datagen.llm.teacher import Teacher
-from datagen.llm.wire import Completion, EndpointPin, Request
+from datagen.llm.wire import Completion, EndpointPin, ModelPin, Request
 from datagen.plan.teacher import override_endpoint
 from datagen.workspace.load import Loaded, Workspace
 from datagen.workspace.specs import EndpointSpec, ModelSpec, ProfileSpec
@@ -93,10 +93,14 @@ class _LateClient:
     """A client that looks for its endpoints when the first request is to be sent."""
 
     def __init__(self, services: Services, model: ModelSpec, role: str) -> None:
-        self.model = model
+        self._model = model
         self._services = services
         self._role = role
         self._started: Client | None = None
+
+    @property
+    def model(self) -> ModelPin:
+        return self._model
 
     @property
     def requests_sent(self) -> int:
@@ -104,8 +108,8 @@ class _LateClient:
 
     async def complete(self, request: Request) -> Completion:
         if self._started is None:
-            endpoints = self._services.endpoints(self.model, self._role)
-            self._started = Client(self.model, endpoints)
+            endpoints = self._services.endpoints(self._model, self._role)
+            self._started = Client(self._model, endpoints)
         return await self._started.complete(request)
 
     async def close(self) -> None:

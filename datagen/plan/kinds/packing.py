@@ -242,7 +242,7 @@ def _document_batches(context: StepContext, inputs: Sequence[str]) -> Iterator[p
 
 def pack_partitions(context: StepContext) -> int:
     """One partition `rows_per_shard` rows; at least one, so that an empty build has a shard."""
-    per_shard = context.arguments["rows_per_shard"]
+    per_shard: int = context.arguments["rows_per_shard"]
     return max(1, -(-len(_layout(context).rows) // per_shard))
 
 
