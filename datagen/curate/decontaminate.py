@@ -297,20 +297,23 @@ def _short_hits(
     """Hits among whole short questions of one text: (place in its words, length, item)."""
     spans: list[tuple[int, int]] | None = None
     seen: set[int] = set()
+    answered_anywhere: dict[int, bool] = {}
     for place, length, number in candidates:
         item = index.items[number]
         answer = item.answer
-        after = words[place + length : place + length + _ANSWER_WINDOW_WORDS]
-        answered = np.array_equal(after[: len(answer)], answer)
         whole = length == len(words)
         vague = not whole and (length < _PHRASE_WORDS or item.shared)
+        if vague and number not in answered_anywhere:
+            answered_anywhere[number] = _holds(words, answer)
+        if number in seen or (vague and not answered_anywhere[number]):
+            continue
+        after = words[place + length : place + length + _ANSWER_WINDOW_WORDS]
+        answered = np.array_equal(after[: len(answer)], answer)
         tier: Tier = "question"
         if vague and (length + len(answer) < _PHRASE_WORDS or not _holds(after, answer)):
             continue
         if len(answer) and answered:
             tier = "question_answer"
-        if number in seen:
-            continue
         spans = word_spans(text) if spans is None else spans
         telling = tier == "question_answer" or (length >= _TELLING_WORDS and not vague)
         if not telling and not _stands_alone(text, spans, place, length):
