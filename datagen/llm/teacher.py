@@ -1,23 +1,31 @@
 """A served model whose every answer is recorded before use and asked for only once.
 
-teacher = Teacher(client, ledger)            # one for all seeds of a run
-completion = await teacher.answer(request)
-await teacher.drain()                        # before the client and the ledger close
+    teacher = Teacher(client, ledger)            # one for all seeds of a run
+    completion = await teacher.answer(request)
+    await teacher.drain()                        # before the client and the ledger close
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
-from datagen.llm.client import Client
 from datagen.llm.ledger import Ledger
 from datagen.llm.wire import Completion, ModelPin, Request
+
+
+class Completer(Protocol):
+    """What completes requests for one pinned model: a `Client`, or one that starts late."""
+
+    @property
+    def model(self) -> ModelPin: ...
+    async def complete(self, request: Request) -> Completion: ...
 
 
 class Teacher:
     """Joins a client and a ledger; `recalled` counts answers that the ledger already had."""
 
-    def __init__(self, client: Client, ledger: Ledger) -> None:
+    def __init__(self, client: Completer, ledger: Ledger) -> None:
         self.client = client
         self.recalled = 0
         self._ledger = ledger
