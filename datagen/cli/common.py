@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -116,10 +116,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.2f}"
     return escape(str(value))
-
-
-def print_mapping(pairs: Mapping[str, Any]) -> None:
-    """Names and values, one a line."""
-    width = max((len(name) for name in pairs), default=0)
-    for name, value in pairs.items():
-        click.echo(f"{name:<{width}}  {value}")

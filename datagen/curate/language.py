@@ -23,7 +23,7 @@ class _Weights:
     """A fastText model behind the call that datatrove makes of it."""
 
     def __init__(self, path: Path) -> None:
-        from fasttext.FastText import _FastText  # type: ignore[import-untyped]
+        from fasttext.FastText import _FastText
 
         self._model = _FastText(str(path))
 

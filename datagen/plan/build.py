@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from datagen.errors import WorkspaceError
 from datagen.plan.compile import BuildRequest, compile_plan, ledger_path
 from datagen.plan.execute import Interrupted, StepContext, execute
 from datagen.plan.facts import build_facts
@@ -65,8 +66,14 @@ def build(
     """
     started = time.monotonic()
     request = options.request(workspace)
-    plan = compile_plan(workspace, request)
     profile = workspace.profile(request.profile)
+    if profile.spec.executor != "local":
+        raise WorkspaceError(
+            f"the executor {profile.spec.executor!r} is not built yet",
+            where=profile.where("executor"),
+            fix="executor: local",
+        )
+    plan = compile_plan(workspace, request)
 
     def finish_pack(
         context: StepContext, files: Sequence[FileEntry], extra: Mapping[str, Any]
@@ -118,7 +125,7 @@ def _stop_on_interrupt(progress: Progress) -> Iterator[threading.Event]:
         yield stopping
         return
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         stopping.set()
         signal.signal(number, before[number])
         progress.note("stopping: finishing what is in flight (again to stop at once)")
