@@ -23,11 +23,10 @@ class Completer(Protocol):
 
 
 class Teacher:
-    """Joins a client and a ledger; `recalled` counts answers that the ledger already had."""
+    """Joins a client and a ledger."""
 
     def __init__(self, client: Completer, ledger: Ledger) -> None:
         self.client = client
-        self.recalled = 0
         self._ledger = ledger
         self._under_way: dict[str, asyncio.Task[Completion]] = {}
 
@@ -41,7 +40,6 @@ class Teacher:
         key = request.key()
         found = self._ledger.get(key)
         if found is not None:
-            self.recalled += 1
             return found
         task = self._under_way.get(key)
         if task is None:

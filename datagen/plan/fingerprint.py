@@ -60,7 +60,7 @@ class _Bare(ast.NodeTransformer):
         result: ast.AST = node
         return result
 
-    visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _strip  # noqa: N815
+    visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _strip
 
 
 @functools.cache
