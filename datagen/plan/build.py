@@ -98,6 +98,11 @@ def build(
         Progress(quiet=quiet) as progress,
         _stop_on_interrupt(progress) as stopping,
     ):
+        if request.model is not None and request.model.licence == "unknown":
+            progress.note(
+                f"model {request.model.served_as!r} has no pin: its licence goes on every record "
+                "as 'unknown'"
+            )
         try:
             execute(
                 plan,

@@ -8,7 +8,7 @@ from typing import Any
 
 from datagen.errors import DatagenError, WorkspaceError
 from datagen.plan.compile import draws_of, mixtures_of
-from datagen.plan.licences import is_known_licence
+from datagen.plan.licences import require_licence
 from datagen.plan.pins import pin_benchmark, pin_source, served_benchmarks
 from datagen.plan.resolve import resolve_function, resolve_method
 from datagen.workspace.load import Loaded, Workspace
@@ -72,7 +72,7 @@ def check_workspace(workspace: Workspace, profile: str | None) -> list[Finding]:
         attempt(_check_mixture, workspace, mixture)
     chosen = attempt(workspace.profile, profile)
     if chosen is not None:
-        findings += _check_profile(workspace, chosen, attempt)
+        _check_profile(workspace, chosen, attempt)
     findings += _unknowns(loaded)
     return sorted(findings, key=lambda f: (f.level != "error", f.where))
 
@@ -121,7 +121,7 @@ def _check_mixture(workspace: Workspace, mixture: Loaded[MixtureSpec]) -> None:
 
 def _check_profile(
     workspace: Workspace, profile: Loaded[ProfileSpec], attempt: Callable[..., Any]
-) -> Iterator[Finding]:
+) -> None:
     """Its models, tokenizer and files exist; hashes hold; licences are known or allowed."""
     spec = profile.spec
     attempt(workspace.tokenizer, spec.tokenizer, profile.where("tokenizer"))
@@ -130,29 +130,19 @@ def _check_profile(
         where = profile.where("models", role)
         model = attempt(workspace.model, served.model, where)
         if model is not None:
-            yield from _check_licence(model.spec.licence, allowed, model.where("licence"))
+            where = model.where("licence")
+            attempt(lambda m=model, w=where: require_licence(m.spec.licence, allowed, where=w))
     names = set(workspace.names("manifests/sources"))
     for name in spec.override:
         if name not in names:
             attempt(workspace.source, name, profile.where("override", name))
     for name in sorted(names):
         pin = attempt(pin_source, workspace, profile, name)
-        if pin is not None:
-            yield from _check_licence(
-                pin.spec.licence, allowed, workspace.source(name).where("licence")
-            )
+        if pin is not None and pin.spec.licence_column is None:
+            where = workspace.source(name).where("licence")
+            attempt(lambda p=pin, w=where: require_licence(p.spec.licence, allowed, where=w))
     for name in served_benchmarks(workspace, profile):
         attempt(pin_benchmark, workspace, profile, name)
-
-
-def _check_licence(licence: str, allowed: set[str], where: str) -> Iterator[Finding]:
-    if not is_known_licence(licence) and licence not in allowed:
-        yield Finding(
-            level="error",
-            where=where,
-            message=f"licence {licence!r} is not known",
-            fix="write its SPDX identifier, or allow it by name: allow_licences in the profile",
-        )
 
 
 def _unknowns(loaded: dict[str, list[Loaded[Any]]]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from typing import Any
 from datagen.errors import WorkspaceError
 from datagen.plan.fingerprint import code_version, fingerprint
 from datagen.plan.kinds import KINDS
+from datagen.plan.licences import require_licence
 from datagen.plan.pins import SourcePin, pin_benchmark, pin_source, served_benchmarks
 from datagen.plan.resolve import method_module
 from datagen.plan.steps import BuildPlan, Draw, Step
@@ -142,6 +143,9 @@ class _Compiler:
         limits = [seed_limit(self.profile.spec, d.recipe) for d in draws if d.source == source]
         limit = None if None in limits else max(n for n in limits if n is not None)
         pin = pin_source(self.workspace, self.profile, source)
+        if pin.spec.licence_column is None:
+            where = self.workspace.source(source).where("licence")
+            require_licence(pin.spec.licence, self.profile.spec.allow_licences, where=where)
         rows = pin.rows if limit is None else min(limit, pin.rows or limit)
         self.add(
             f"seeds/{source}",
@@ -152,6 +156,7 @@ class _Compiler:
                 "pin": pin.identity,
                 "limit": limit,
                 "seed": self.request.seed,
+                "allow_licences": sorted(self.profile.spec.allow_licences),
                 "rows_per_shard": self.profile.spec.seeds_per_shard,
             },
             hints={"rows": rows} if rows else {},
@@ -172,8 +177,10 @@ class _Compiler:
                 where=recipe.where("model"),
                 fix=f"add 'models: {{{role}: {{model: NAME}}}}' to the profile",
             )
-        where = self.profile.where("models", role, "model")
-        return self.workspace.model(served.model, where).spec
+        loaded = self.workspace.model(served.model, self.profile.where("models", role, "model"))
+        allowed = self.profile.spec.allow_licences
+        require_licence(loaded.spec.licence, allowed, where=loaded.where("licence"))
+        return loaded.spec
 
     def generate(self, draw: Draw, pin: SourcePin) -> str:
         """One recipe on one source."""

@@ -73,7 +73,8 @@ def _sources(
         manifest = manifests[step.name]
         licences: Counter[str] = Counter()
         for batch in read_batches(
-            [step.directory(out) / entry.path for entry in manifest.files], ["licence"]
+            [step.directory(out) / entry.path for entry in manifest.files_under("shards")],
+            ["licence"],
         ):
             licences.update(batch.column(0).to_pylist())
         from_hub = "hub" in step.arguments["pin"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+
+from datagen.errors import WorkspaceError
 
 _SPDX_NAMES = """
     0BSD AFL-3.0 AGPL-3.0-only AGPL-3.0-or-later Apache-2.0 Artistic-2.0 BSD-2-Clause
@@ -24,3 +27,13 @@ def is_known_licence(licence: str) -> bool:
     """
     parts = [part for part in _JOINED.split(licence.strip()) if part]
     return bool(parts) and all(part in _SPDX or _NAMED.fullmatch(part) for part in parts)
+
+
+def require_licence(licence: str, allowed: Collection[str], *, where: str) -> None:
+    """Raise WorkspaceError for a licence that is neither known nor allowed by name."""
+    if not is_known_licence(licence) and licence not in allowed:
+        raise WorkspaceError(
+            f"licence {licence!r} is not known",
+            where=where,
+            fix="write its SPDX identifier, or allow it by name: allow_licences in the profile",
+        )

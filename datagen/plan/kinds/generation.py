@@ -15,17 +15,18 @@ import pyarrow as pa
 
 from datagen.errors import ServiceError
 from datagen.generate.run import Method, SeedResult, generate
-from datagen.generate.stamp import Stamp
+from datagen.generate.stamp import Stamp, reject_seed
 from datagen.llm.ask import CallRecord, SeedAsk
 from datagen.llm.prompts import load_prompts
 from datagen.plan.execute import Interrupted, StepContext
 from datagen.plan.kinds.sieve import shard, write_records
+from datagen.plan.licences import is_known_licence
 from datagen.plan.pins import pin_source
 from datagen.plan.resolve import resolve_method
 from datagen.record import Record, Reject, Seed
 from datagen.shards.parquet import FileEntry, write_parquet
-from datagen.shards.records import json_text, read_seeds, seed_batch
-from datagen.shards.schema import CALL_SCHEMA, SEED_SCHEMA
+from datagen.shards.records import json_text, read_seeds, reject_batch, seed_batch
+from datagen.shards.schema import CALL_SCHEMA, REJECT_SCHEMA, SEED_SCHEMA
 from datagen.shards.sources import draw_seeds
 from datagen.workspace.specs import ModelSpec, RecipeSpec
 
@@ -56,17 +57,44 @@ def run_seeds(context: StepContext, partitions: Sequence[int]) -> None:
     )
     files: list[FileEntry] = []
     licences: Counter[str] = Counter()
-    while chunk := list(islice(seeds, arguments["rows_per_shard"])):
+    refused: list[Reject] = []
+    kept = _licensed(seeds, set(arguments["allow_licences"]), context.step.name, refused)
+    while chunk := list(islice(kept, arguments["rows_per_shard"])):
         context.check_stop()
         path = shard("shards", len(files))
         files.append(write_parquet(context.directory, path, [seed_batch(chunk)], SEED_SCHEMA))
         licences.update(seed.licence for seed in chunk)
         context.progress.advance(rows=len(chunk))
+    if refused:
+        path = shard("rejects", 0)
+        batch = [reject_batch(refused)]
+        files.append(write_parquet(context.directory, path, batch, REJECT_SCHEMA))
+        counts["unknown_licence"] = len(refused)
     context.commit(
         0,
         files,
         {"counts": dict(sorted(counts.items())), "licences": dict(sorted(licences.items()))},
     )
+
+
+def _licensed(
+    seeds: Iterator[Seed], allowed: set[str], stage: str, refused: list[Reject]
+) -> Iterator[Seed]:
+    """The seeds whose own licence is known, or allowed by name; the others become rejects."""
+    for seed in seeds:
+        if is_known_licence(seed.licence) or seed.licence in allowed:
+            yield seed
+            continue
+        refused.append(
+            reject_seed(
+                seed,
+                "",
+                stage,
+                status="rejected",
+                reason="unknown_licence",
+                detail=seed.licence,
+            )
+        )
 
 
 def generate_partitions(context: StepContext) -> int:
