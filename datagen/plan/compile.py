@@ -215,7 +215,7 @@ class _Compiler:
                 **own,
                 "fingerprint": fingerprint({**own, "code": code_version([module], [])}),
                 "source_revision": pin.revision,
-                "columns": {"text_column": pin.spec.text, "messages_column": pin.spec.messages},
+                "columns": {"text": pin.spec.text, "messages": pin.spec.messages},
                 "limit": limit,
                 "seed": self.request.seed,
                 "max_failed_share": self.profile.spec.max_failed_share,
