@@ -30,6 +30,7 @@ __all__ = ["Client", "RequestRefused", "ServiceDown"]
 
 _FIRST_DELAY_S = 0.25
 _LONGEST_DELAY_S = 20.0
+_LONGEST_SPOILT_DELAY_S = 0.5
 _TOO_LONG = ("context_length_exceeded", "exceed_context_size", "context size", "context length")
 
 
@@ -189,7 +190,9 @@ class Client:
             return 0.0  # the endpoint's own rest paces this
         if fault.retry_after_s is not None:
             return fault.retry_after_s
-        longest: float = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (failed - 1))
+        # A spoilt answer says nothing about the server's load: ask again soon.
+        cap = _LONGEST_SPOILT_DELAY_S if fault.spoilt else _LONGEST_DELAY_S
+        longest: float = min(cap, _FIRST_DELAY_S * 2 ** (failed - 1))
         return longest * self._jitter.uniform(0.5, 1.0)
 
     async def _acquire(self) -> _Line:

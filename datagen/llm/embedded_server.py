@@ -23,16 +23,20 @@ def main() -> None:
 
     params = xllamacpp.CommonParams()
     params.model.path = given["weights"]
-    params.model_alias = given["alias"]
-    params.hostnames = ["127.0.0.1"]
-    params.port = 0
-    params.n_parallel = given["slots"]
-    params.n_ctx = given["context_tokens"] * given["slots"]
-    params.use_jinja = True
-    params.ui = False
-    params.verbosity = 2
-    params.cpuparams.n_threads = given["threads"]
-    params.cpuparams_batch.n_threads = given["threads"]
+    options = {
+        "model_alias": given["alias"],
+        "hostnames": ["127.0.0.1"],
+        "port": 0,
+        "n_parallel": given["slots"],
+        "n_ctx": given["context_tokens"] * given["slots"],
+        "use_jinja": True,
+        "ui": False,
+        "verbosity": 2,
+    }
+    for name, value in options.items():
+        setattr(params, name, value)
+    for threads in (params.cpuparams, params.cpuparams_batch):
+        setattr(threads, "n_threads", given["threads"])  # noqa: B010 - a name of llama.cpp's
     server = xllamacpp.Server(params)
     sys.stdout.write(f"listening {server.listening_address}\n")
     sys.stdout.flush()

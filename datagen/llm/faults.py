@@ -56,6 +56,11 @@ class Fault(Exception):
         """Whether the server says, or shows, that it has too much to do."""
         return self.kind in ("throttled", "unavailable", "timeout")
 
+    @property
+    def spoilt(self) -> bool:
+        """Whether an answer came and was of no use, as by a cut connection."""
+        return self.kind in ("cut_body", "error_body", "empty_choices", "empty_message")
+
 
 def retry_after_s(value: str | None, *, now: float) -> float | None:
     """Read a Retry-After header: seconds, or an HTTP date against `now` (Unix time)."""
