@@ -83,8 +83,18 @@ def _card_files(facts: Mapping[str, Any]) -> dict[str, str]:
 def print_mixture(mixture: list[dict[str, Any]]) -> None:
     """The table of shares: what was asked for, what came out, in per cent of tokens."""
     print_table(
-        ["category", "requested %", "realised %", "tokens", "epochs"],
-        [[m["category"], m["requested"], m["realised"], m["tokens"], m["epochs"]] for m in mixture],
+        ["category", "requested %", "realised %", "tokens", "epochs", ""],
+        [
+            [
+                m["category"],
+                m["requested"],
+                m["realised"],
+                m["tokens"],
+                m["epochs"],
+                "at its epoch cap" if m["capped"] else "",
+            ]
+            for m in mixture
+        ],
         right=["requested %", "realised %", "tokens", "epochs"],
     )
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from datagen.errors import WorkspaceError
 from datagen.llm.client import Client
@@ -18,7 +19,10 @@ from datagen.workspace.specs import EndpointSpec, ModelSpec, ProfileSpec
 
 
 class Services:
-    """Opened for one run; a model is only started, and the ledger only opened, when asked for."""
+    """Opened for one run; a model is only started, and the ledger only opened, when asked for.
+
+    `memo` keeps what several steps of the run would otherwise load each for itself.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Services:
         self.workspace = workspace
         self.profile = profile
         self.requests_sent = 0
+        self.memo: dict[str, Any] = {}
         self._ledger_path = ledger
         self._endpoint = override_endpoint(endpoint)
         self._ledger: Ledger | None = None
@@ -109,7 +114,9 @@ class _LateClient:
     async def complete(self, request: Request) -> Completion:
         if self._started is None:
             endpoints = self._services.endpoints(self._model, self._role)
-            self._started = Client(self._model, endpoints)
+            served = self._services.profile.spec.models.get(self._role)
+            limits = {} if served is None else {"timeout_s": served.timeout_s}
+            self._started = Client(self._model, endpoints, **limits)
         return await self._started.complete(request)
 
     async def close(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from datagen.curate.decontaminate import BenchmarkIndex, find_hits, load_benchmarks
 from datagen.curate.words import record_text
 from datagen.plan.execute import StepContext
+from datagen.plan.fingerprint import fingerprint
 from datagen.plan.kinds.sieve import Verdict, input_shards, sieve
 from datagen.record import Record
 from datagen.shards.sources import resolve_files
@@ -32,21 +34,28 @@ def run_filter(context: StepContext, partitions: Sequence[int]) -> None:
     sieve(context, partitions, context.inputs[context.step.inputs[0]], judge)
 
 
-def run_decontaminate(context: StepContext, partitions: Sequence[int]) -> None:
-    """Refuse records that hold items of a benchmark."""
-    from datagen.curate.decontaminate import find_hits, load_benchmarks
-
-    services = context.services
-    index = load_benchmarks(
-        [
+def _benchmark_index(context: StepContext) -> BenchmarkIndex:
+    """The index of all benchmarks, built once for all the steps that share its settings."""
+    services, arguments = context.services, context.arguments
+    key = f"benchmarks {fingerprint({**arguments})}"
+    if key not in services.memo:
+        root = services.workspace.root
+        benchmarks = [
             (
                 services.workspace.benchmark(name).spec,
-                resolve_files(services.workspace.root, entry["patterns"], where=name),
+                resolve_files(root, entry["patterns"], where=f"benchmark {name}"),
             )
-            for name, entry in context.arguments["benchmarks"].items()
-        ],
-        DecontaminateSpec.model_validate(context.arguments["spec"]),
-    )
+            for name, entry in arguments["benchmarks"].items()
+        ]
+        spec = DecontaminateSpec.model_validate(arguments["spec"])
+        services.memo[key] = load_benchmarks(benchmarks, spec)
+    index: BenchmarkIndex = services.memo[key]
+    return index
+
+
+def run_decontaminate(context: StepContext, partitions: Sequence[int]) -> None:
+    """Refuse records that hold items of a benchmark."""
+    index = _benchmark_index(context)
 
     def judge(records: Sequence[Record]) -> list[Verdict]:
         found = find_hits([record_text(record) for record in records], index)

@@ -204,7 +204,7 @@ async def _generate(context: StepContext, partitions: Sequence[int]) -> None:
 
 
 def _columns(method: Method, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The source's content columns, for a method whose arguments `text` and `messages` name them."""
+    """The source's content columns, for a method whose `text` and `messages` name them."""
     parameters = inspect.signature(method).parameters
     return {name: column for name, column in columns.items() if column and name in parameters}
 
