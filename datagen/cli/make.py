@@ -19,6 +19,8 @@ from datagen.cli.common import (
     workspace_option,
 )
 
+_NAMED_STEPS = 3
+
 
 @click.command(name="build")
 @plan_options
@@ -99,9 +101,23 @@ def print_mixture(mixture: list[dict[str, Any]]) -> None:
     )
 
 
-def _short(step: str, kind: str) -> str:
-    """A step's name without its kind: `filter/page@math` -> `page@math`."""
-    return step.removeprefix(f"{kind}/")
+def _stage_row(kind: str, steps: list[dict[str, Any]]) -> list[Any]:
+    """One line of the plan: a stage's steps, and the first few of those that would run."""
+    waiting = [step for step in steps if step["state"] != "cached"]
+    names = [step["step"].removeprefix(f"{kind}/") for step in waiting[:_NAMED_STEPS]]
+    more = len(waiting) - len(names)
+    shown = ", ".join(names) + (f" and {more} more" if more else "")
+    calls = sum(step["calls"] for step in waiting)
+    return [kind, len(steps), len(steps) - len(waiting), calls, shown or "nothing"]
+
+
+def _size(count: float) -> str:
+    """Bytes as a person reads them: 1.2 MB."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            break
+        count /= 1000
+    return f"{count:,.0f} {unit}"
 
 
 @click.command(name="plan")
@@ -145,23 +161,13 @@ def _print_plan(workspace: Any, out: Path, options: Any, *, as_json: bool, horiz
     for step in plan["steps"]:
         kinds.setdefault(step["kind"], []).append(step)
     print_table(
-        ["stage", "steps", "cached", "to run", "calls at most"],
-        [
-            [
-                kind,
-                len(steps),
-                sum(s["state"] == "cached" for s in steps),
-                ", ".join(_short(s["step"], kind) for s in steps if s["state"] != "cached")
-                or "nothing",
-                sum(s["calls"] for s in steps if s["state"] != "cached"),
-            ]
-            for kind, steps in kinds.items()
-        ],
+        ["stage", "steps", "cached", "calls at most", "to run"],
+        [_stage_row(kind, steps) for kind, steps in kinds.items()],
         right=["steps", "cached", "calls at most"],
     )
     totals = plan["totals"]
     click.echo(
         f"\nto run: {totals['steps']} steps, at most {totals['calls']:,} model calls, "
         f"at most {totals['completion_tokens']:,} generated tokens, "
-        f"about {totals['disk_bytes'] / 1e6:,.1f} MB of disk"
+        f"about {_size(totals['disk_bytes'])} of disk"
     )
