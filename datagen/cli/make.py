@@ -112,12 +112,12 @@ def _stage_row(kind: str, steps: list[dict[str, Any]]) -> list[Any]:
 
 
 def _size(count: float) -> str:
-    """Bytes as a person reads them: 1.2 MB."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if count < 1000:
-            break
+    """Bytes as a person reads them: 12 MB."""
+    units = ["bytes", "kB", "MB", "GB", "TB"]
+    while count >= 1000 and len(units) > 1:
         count /= 1000
-    return f"{count:,.0f} {unit}"
+        units.pop(0)
+    return f"{count:,.0f} {units[0]}"
 
 
 @click.command(name="plan")
