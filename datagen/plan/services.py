@@ -15,7 +15,7 @@ from datagen.llm.teacher import Teacher
 from datagen.llm.wire import Completion, EndpointPin, ModelPin, Request
 from datagen.plan.teacher import override_endpoint
 from datagen.workspace.load import Loaded, Workspace
-from datagen.workspace.specs import EndpointSpec, ModelSpec, ProfileSpec
+from datagen.workspace.specs import TIMEOUT_S, EndpointSpec, ModelSpec, ProfileSpec
 
 
 class Services:
@@ -115,8 +115,8 @@ class _LateClient:
         if self._started is None:
             endpoints = self._services.endpoints(self._model, self._role)
             served = self._services.profile.spec.models.get(self._role)
-            limits = {} if served is None else {"timeout_s": served.timeout_s}
-            self._started = Client(self._model, endpoints, **limits)
+            timeout_s = TIMEOUT_S if served is None else served.timeout_s
+            self._started = Client(self._model, endpoints, timeout_s=timeout_s)
         return await self._started.complete(request)
 
     async def close(self) -> None:

@@ -15,6 +15,9 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Positive = Annotated[int, Field(gt=0)]
 
+TIMEOUT_S = 600.0
+"""How long a request may take where a profile says nothing of it."""
+
 
 class Spec(BaseModel):
     """Base of every YAML model: frozen, unknown keys refused."""
@@ -289,11 +292,13 @@ class EndpointSpec(Spec):
 class ModelRole(Spec):
     """What a profile serves under a role: a model pin and where it answers.
 
-    No endpoints: the embedded server is started on loopback for the time of the run.
+    No endpoints: the embedded server is started on loopback for the time of the run. A request
+    without an answer after `timeout_s` is given up and sent again.
     """
 
     model: Name
     endpoints: tuple[EndpointSpec, ...] = ()
+    timeout_s: Annotated[float, Field(gt=0)] = TIMEOUT_S
 
 
 class ProfileSpec(Spec):
