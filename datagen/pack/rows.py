@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 
 from datagen.pack.arrange import Rows
 from datagen.pack.best_fit import Ints
-from datagen.shards.parquet import read_batches
 from datagen.shards.schema import DOCUMENT_SCHEMA, TOKEN_ROW_SCHEMA
 
 
@@ -32,11 +30,6 @@ class Documents:
         self._begin = np.concatenate([np.zeros(0, np.int64), *map(_begins, kept)])
         self._ids = [_values(batch, "input_ids") for batch in kept]
         self._masks = [_values(batch, "loss_mask") for batch in kept]
-
-    @classmethod
-    def read(cls, paths: Sequence[Path]) -> Documents:
-        """Read document shards in order; DataError names a damaged file."""
-        return cls(read_batches(paths))
 
     def __len__(self) -> int:
         return len(self.n_tokens)

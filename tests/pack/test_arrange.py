@@ -167,6 +167,7 @@ def test_token_rows_hold_what_rows_say() -> None:
 
 def test_nothing_to_pack() -> None:
     """No documents give no rows."""
+    assert len(Documents([])) == 0
     none = np.zeros(0, dtype=np.int64)
     rows = arrange(none, splittable=none.astype(bool), prompts=none, phase=none, capacity=8, seed=0)
     assert isinstance(rows, Rows)
