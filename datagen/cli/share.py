@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,9 @@ def publish_command(
 @workspace_option
 @out_option
 @json_option
+@click.pass_context
 def train_command(
+    context: click.Context,
     build_name: str | None,
     config_name: str,
     steps: int,
@@ -120,15 +123,28 @@ def train_command(
         vocabulary=facts.vocabulary,
         row_tokens=facts.row_tokens,
         steps=steps,
-        out=run_dir or out / "train" / build.name / config_name,
+        out=run_dir or _run_folder(out / "train" / build.name, config_name, resume=resume),
         seed=seed,
         resume=resume,
         on_step=show,
     )
     if as_json:
-        print_json(report)
-        return
-    click.echo(
-        f"{report.parameters:,} parameters, {report.tokens:,} tokens: "
-        f"loss {report.first_loss:.4f} -> {report.last_loss:.4f}\n{report.checkpoint}"
-    )
+        print_json(asdict(report))
+    else:
+        click.echo(
+            f"{report.parameters:,} parameters, {report.tokens:,} tokens: "
+            f"loss {report.first_loss:.4f} -> {report.last_loss:.4f}"
+        )
+        for category, loss in report.category_losses.items():
+            click.echo(f"held out  {category:<20} {loss:.4f}")
+        click.echo(report.checkpoint)
+    if report.interrupted:
+        click.echo("interrupted: the same command with --resume goes on", err=True)
+        context.exit(130)
+
+
+def _run_folder(folder: Path, config_name: str, *, resume: bool) -> Path:
+    """The newest run of a configuration to resume, or the next free folder for a new one."""
+    runs = [int(p.name.rpartition("-")[2]) for p in folder.glob(f"{config_name}-[0-9]*")]
+    newest = max(runs, default=0)
+    return folder / f"{config_name}-{newest if resume and newest else newest + 1}"

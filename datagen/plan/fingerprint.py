@@ -11,11 +11,13 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from datagen.errors import WorkspaceError
 
 FINGERPRINT_DIGITS = 16
 
@@ -63,14 +65,72 @@ class _Bare(ast.NodeTransformer):
     visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _strip
 
 
+def find_source(module: str) -> Path | None:
+    """The file behind a module's name; None where there is none."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+
+
+def _parse(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        raise WorkspaceError(
+            f"not valid Python: {error}", where=f"{path}:{line}", fix="correct the module"
+        ) from error
+
+
 @functools.cache
 def module_version(module: str) -> str:
-    """Hash the logic of a module's source: comments, docstrings and layout do not count."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
+    """Hash the logic of a module's source: comments, docstrings and layout do not count.
+
+    A compiled module is hashed as it is. TypeError for a module without a file.
+    """
+    path = find_source(module)
+    if path is None:
         raise TypeError(f"module {module!r} has no source to hash")
-    tree = _Bare().visit(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
-    return hashlib.blake2b(ast.dump(tree).encode(), digest_size=8).hexdigest()
+    content = (
+        ast.dump(_Bare().visit(_parse(path))).encode()
+        if path.suffix == ".py"
+        else path.read_bytes()
+    )
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def module_closure(module: str, within: str) -> tuple[str, ...]:
+    """The module and all that it imports, at whatever remove, from the package `within`."""
+    found: dict[str, None] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = find_source(name)
+        if name in found or path is None:
+            continue
+        found[name] = None
+        if path.suffix == ".py":
+            package = name if path.stem == "__init__" else name.rpartition(".")[0]
+            waiting += [
+                imported
+                for imported in _imports(_parse(path), package)
+                if imported == within or imported.startswith(f"{within}.")
+            ]
+    return tuple(sorted(found))
+
+
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
+    """Every name that a module imports and that may be a module, its own parents included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(above if node.level else []), *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def _library_version(distribution: str) -> str:

@@ -1,81 +1,100 @@
-"""Live progress on stderr: a moving line in a terminal, plain lines elsewhere."""
+"""Live progress on stderr: a moving bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
 _PLAIN_INTERVAL_S = 10.0
-_LIVE_INTERVAL_S = 0.2
 
 
 class Progress:
-    """Counts of the running step, printed as they grow; quiet prints nothing."""
+    """Counts of the running step, shown as they grow; quiet shows nothing."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
-        self.live = sys.stderr.isatty()
-        self._begin("", None)
-
-    def _begin(self, step: str, expected_rows: int | None) -> None:
-        self.step = step
-        self.expected_rows = expected_rows
-        self.counts = {"rows": 0, "kept": 0, "rejected": 0, "failed": 0, "calls": 0, "tokens": 0}
-        self.started = self._shown = time.monotonic()
+        self._quiet = quiet
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self.begin("", None)
 
     def begin(self, step: str, expected_rows: int | None) -> None:
-        """Start counting a step."""
-        self._begin(step, expected_rows)
+        """Start counting a step; `expected_rows` None where only running it would tell."""
+        self._step = step
+        self._expected_rows = expected_rows
+        self._counts = dict.fromkeys(("rows", "kept", "rejected", "failed", "calls", "tokens"), 0)
+        self._started = self._shown = time.monotonic()
+        if self._bar is not None and self._task is not None:
+            self._bar.reset(self._task, total=expected_rows, description=self._line())
 
     def advance(self, **counts: int) -> None:
-        """Add to the counts (rows, kept, rejected, failed, calls, tokens) and maybe print."""
+        """Add to the counts (rows, kept, rejected, failed, calls, tokens) and show them."""
         for name, number in counts.items():
-            self.counts[name] += number
-        now = time.monotonic()
-        if now - self._shown >= (_LIVE_INTERVAL_S if self.live else _PLAIN_INTERVAL_S):
-            self._shown = now
-            self._print(self._line(), end="")
-
-    def finish(self, *, cached: bool = False) -> None:
-        """Say that the step is finished."""
-        if cached:
+            self._counts[name] += number
+        if self._bar is not None and self._task is not None:
+            done = self._counts["rows"]
+            self._bar.update(self._task, completed=done, description=self._line())
             return
-        self._print(self._line(), end="\n")
+        now = time.monotonic()
+        if now - self._shown >= _PLAIN_INTERVAL_S:
+            self._shown = now
+            self.note(self._line() + self._left(now))
+
+    def finish(self) -> None:
+        """Leave one line that says what the step came to."""
+        self.note(self._line())
 
     def note(self, text: str) -> None:
-        """Print one line that is not a count."""
-        self._print(text, end="\n")
+        """Print one line of its own."""
+        if self._quiet:
+            return
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
 
     def _line(self) -> str:
-        seconds = max(time.monotonic() - self.started, 1e-6)
-        counts = self.counts
-        parts = [f"{self.step:<34} {counts['rows']:>6,} rows"]
+        seconds = max(time.monotonic() - self._started, 1e-6)
+        counts = self._counts
+        parts = [f"{self._step:<34} {counts['rows']:>6,} rows"]
         if counts["kept"] or counts["rejected"] or counts["failed"]:
-            parts.append(f"{counts['kept']:,} kept")
-            parts.append(f"{counts['rejected']:,} rejected")
+            parts.append(f"{counts['kept']:,} kept  {counts['rejected']:,} rejected")
         if counts["failed"]:
             parts.append(f"{counts['failed']:,} failed")
         if counts["calls"]:
             parts.append(f"{counts['calls']:,} calls")
         if counts["tokens"]:
             parts.append(f"{counts['tokens'] / seconds:,.0f} tokens/s")
-        parts.append(f"{seconds:.1f} s")
-        if self.expected_rows and 0 < counts["rows"] < self.expected_rows:
-            left_s = seconds / counts["rows"] * (self.expected_rows - counts["rows"])
-            parts.append(f"about {left_s:,.0f} s left")
-        return "  ".join(parts)
+        return "  ".join([*parts, f"{seconds:.1f} s"])
 
-    def _print(self, text: str, *, end: str) -> None:
-        if self.quiet:
-            return
-        if self.live:
-            sys.stderr.write("\r\x1b[2K" + text + end)
-        else:
-            sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+    def _left(self, now: float) -> str:
+        rows = self._counts["rows"]
+        if not self._expected_rows or not 0 < rows < self._expected_rows:
+            return ""
+        left_s = (now - self._started) / rows * (self._expected_rows - rows)
+        return f"  about {left_s:,.0f} s left"
 
     def __enter__(self) -> Progress:
+        if sys.stderr.isatty() and not self._quiet:
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=20),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None)
+            self._bar.start()
         return self
 
     def __exit__(
@@ -84,5 +103,6 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.live and not self.quiet:
-            sys.stderr.write("\r\x1b[2K")
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -8,9 +8,11 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 from datagen.errors import WorkspaceError
+from datagen.plan.fingerprint import find_source, module_closure
 
 _ENGINE = {"run", "stamp", "passages"}
 
@@ -32,16 +34,50 @@ def resolve_function(name: str, *, where: str) -> Callable[..., Any]:
         raise WorkspaceError(
             f"{name!r} is not a function's name", where=where, fix="write package.module:function"
         )
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
+    module = _import(module_name, where=where)
+    function = getattr(module, function_name, None)
+    if function is None:
+        close = difflib.get_close_matches(function_name, vars(module), n=1)
         raise WorkspaceError(
-            f"cannot resolve {name!r}: {error}", where=where, fix="install the package that has it"
-        ) from error
+            f"module {module_name!r} has no {function_name!r}",
+            where=where,
+            fix=f"did you mean {close[0]!r}?" if close else "name one of its functions",
+        )
     if not callable(function):
         raise WorkspaceError(f"{name!r} is not a function", where=where, fix="name a function")
     found: Callable[..., Any] = function
     return found
+
+
+def _import(module: str, *, where: str) -> ModuleType:
+    """Import a module that YAML names; whatever it raises is a mistake of the workspace."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise _unimportable(module, error, where) from error
+        raise WorkspaceError(
+            f"no module {module!r}",
+            where=where,
+            fix="install the package that has it, or put its folder on PYTHONPATH",
+        ) from error
+    except Exception as error:
+        raise _unimportable(module, error, where) from error
+
+
+def _unimportable(module: str, error: Exception, where: str) -> WorkspaceError:
+    return WorkspaceError(
+        f"cannot import {module!r}: {type(error).__name__}: {error}", where=where, fix="mend it"
+    )
+
+
+def function_code(name: str, *, where: str) -> tuple[str, ...]:
+    """The modules whose logic decides what an extension's `package.module:function` does."""
+    module = name.partition(":")[0]
+    if find_source(module) is None:
+        # Only a parent package's own code can be to blame here, or there is no such module.
+        _import(module, where=where)
+    return module_closure(module, module.partition(".")[0])
 
 
 def method_module(name: str, *, where: str) -> str:
@@ -61,16 +97,29 @@ def method_module(name: str, *, where: str) -> str:
     return f"datagen.generate.{name}"
 
 
-def resolve_method(name: str, arguments: Mapping[str, Any], *, where: str) -> Callable[..., Any]:
-    """A method by name, its keyword arguments checked against the YAML's."""
-    module = method_module(name, where=where)
-    function = resolve_function(name if ":" in name else f"{module}:{name}", where=where)
-    check_arguments(function, arguments, name=name, where=where)
+def method_code(name: str, *, where: str) -> tuple[str, ...]:
+    """The modules whose logic decides what a method drafts: its own, and those it rests on."""
+    if ":" in name:
+        return function_code(name, where=where)
+    return module_closure(method_module(name, where=where), "datagen.generate")
+
+
+def resolve_method(
+    name: str, arguments: Mapping[str, Any], *, at: Callable[..., str]
+) -> Callable[..., Any]:
+    """A method by name, its keyword arguments checked against the YAML's; `at`: key to place."""
+    module = method_module(name, where=at("method"))
+    function = resolve_function(name if ":" in name else f"{module}:{name}", where=at("method"))
+    _check_arguments(function, arguments, name=name, at=at)
     return function
 
 
-def check_arguments(
-    function: Callable[..., Any], arguments: Mapping[str, Any], *, name: str, where: str
+def _check_arguments(
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    *,
+    name: str,
+    at: Callable[..., str],
 ) -> None:
     """Refuse keyword arguments that the function does not take, and missing ones."""
     parameters = inspect.signature(function).parameters.values()
@@ -80,7 +129,7 @@ def check_arguments(
         close = difflib.get_close_matches(unknown[0], list(keywords), n=1)
         raise WorkspaceError(
             f"{name} takes no argument {unknown[0]!r}",
-            where=where,
+            where=at("arguments", unknown[0]),
             fix=f"did you mean {close[0]!r}?"
             if close
             else f"known: {', '.join(keywords) or 'none'}",
@@ -93,6 +142,6 @@ def check_arguments(
     if missing:
         raise WorkspaceError(
             f"{name} needs argument {missing[0]!r}",
-            where=where,
+            where=at("arguments"),
             fix=f"arguments: {missing[0]}: ...",
         )
