@@ -70,3 +70,9 @@ def test_nothing_to_merge() -> None:
     """No parts, or empty parts, give an empty order."""
     assert len(interleave([]).part) == 0
     assert interleave([np.zeros(0, np.int64), np.array([3])]).part.tolist() == [1]
+
+
+def test_a_single_document_comes_in_the_middle() -> None:
+    """One document of 100 tokens among ten of 10: five before it, five after it."""
+    order = interleave([np.full(10, 10), np.array([100])])
+    assert order.part.tolist() == [0] * 5 + [1] + [0] * 5

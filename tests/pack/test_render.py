@@ -14,6 +14,7 @@ from datagen.errors import DataError, WorkspaceError
 from datagen.pack.render import Renderer, prompt_hash
 from datagen.pack.template import ChatTemplate
 from datagen.record import Lineage, Message, Record, ToolCall
+from datagen.shards.parquet import file_sha256
 from datagen.workspace.load import parse
 from datagen.workspace.specs import TokenizerSpec
 
@@ -179,6 +180,32 @@ def test_wrong_bytes_are_refused(tmp_path: Path) -> None:
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(WorkspaceError, match="no file"):
         Renderer(SPEC, tmp_path)
+
+
+def test_spans_inside_a_stretch_of_text(tmp_path: Path) -> None:
+    """Where a template has no control token at a span's edge, offsets decide, to the token."""
+    folder = tmp_path / SPEC.path
+    shutil.copytree(ROOT / SPEC.path, folder)
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m.role }}:"
+        "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+        "{% else %}{{ m.content }}{% endif %};{% endfor %}"
+    )
+    hashes = SPEC.sha256 | {"chat_template.jinja": file_sha256(folder / "chat_template.jinja")}
+    own = Renderer(SPEC.model_copy(update={"sha256": hashes}), tmp_path)
+    record = chat(
+        user("é€😀"),
+        assistant(" é€😀 yes", trained=True),
+        assistant("no"),
+        assistant(" so", trained=True),
+    )
+    assert parts(own, record) == [
+        ("user:é€😀;assistant:", 0),
+        (" é€😀 yes", 1),
+        (";assistant:no;assistant:", 0),
+        (" so", 1),
+        (";", 0),
+    ]
 
 
 def template(source: str) -> ChatTemplate:
