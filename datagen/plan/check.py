@@ -82,8 +82,8 @@ def _check_recipe(workspace: Workspace, recipe: Loaded[RecipeSpec]) -> None:
     from datagen.llm.prompts import load_prompts
 
     spec = recipe.spec
-    resolve_method(spec.method, spec.arguments, where=recipe.where("arguments"))
-    prompts = load_prompts(recipe.path.parent)
+    resolve_method(spec.method, spec.arguments, at=recipe.where)
+    prompts = load_prompts(recipe.path.parent, shown_as=f"generators/{spec.name}")
     for name in spec.sampling:
         if name not in prompts:
             raise WorkspaceError(

@@ -13,10 +13,11 @@ from datagen.plan.fingerprint import code_version, fingerprint
 from datagen.plan.kinds import KINDS
 from datagen.plan.licences import require_licence
 from datagen.plan.pins import SourcePin, pin_benchmark, pin_source, served_benchmarks
-from datagen.plan.resolve import method_module
+from datagen.plan.resolve import function_code, method_code
 from datagen.plan.steps import BuildPlan, Draw, Step
 from datagen.workspace.load import Loaded, Workspace
 from datagen.workspace.specs import (
+    ChainSpec,
     CorpusSpec,
     MixtureSpec,
     ModelSpec,
@@ -190,7 +191,7 @@ class _Compiler:
             name: hashlib.sha256(path.read_bytes()).hexdigest()
             for name, path in self.workspace.prompt_files(draw.recipe).items()
         }
-        module = method_module(recipe.spec.method, where=recipe.where("method"))
+        code = method_code(recipe.spec.method, where=recipe.where("method"))
         own = {
             "recipe": _dump(recipe.spec),
             "prompts": prompts,
@@ -213,14 +214,14 @@ class _Compiler:
             [f"seeds/{draw.source}"],
             {
                 **own,
-                "fingerprint": fingerprint({**own, "code": code_version([module], [])}),
+                "fingerprint": fingerprint({**own, "code": code_version(code, [])}),
                 "source_revision": pin.revision,
                 "columns": {"text": pin.spec.text, "messages": pin.spec.messages},
                 "limit": limit,
                 "seed": self.request.seed,
                 "max_failed_share": self.profile.spec.max_failed_share,
             },
-            code=[module],
+            code=code,
             hints=hints,
         )
 
@@ -228,12 +229,13 @@ class _Compiler:
         """A recipe's own chain, then decontamination; returns the last step's name."""
         recipe = self.workspace.recipe(draw.recipe)
         chain = recipe.spec.filters or self.chain_of_source(draw)
-        spec = None if chain is None else self.workspace.chain(chain, recipe.where("filters")).spec
+        loaded = None if chain is None else self.workspace.chain(chain, recipe.where("filters"))
         last = self.add(
             f"filter/{draw.name}",
             "filter",
             [f"generate/{draw.name}"],
-            {"chain": None if spec is None else _dump(spec)},
+            {"chain": None if loaded is None else _dump(loaded.spec)},
+            code=[] if loaded is None else extension_filters(loaded),
         )
         if corpus.decontaminate is None:
             return last
@@ -259,6 +261,16 @@ class _Compiler:
         self.add("clusters", "clusters", [*order, "buckets"], arguments)
         for index, draw in enumerate(draws):
             self.add(f"dedup/{draw.name}", "dedup", [last[draw], "clusters"], {"index": index})
+
+
+def extension_filters(chain: Loaded[ChainSpec]) -> list[str]:
+    """The modules whose logic decides what a chain's own functions refuse."""
+    return [
+        module
+        for number, link in enumerate(chain.spec.filters)
+        if ":" in link.use
+        for module in function_code(link.use, where=chain.where("filters", number))
+    ]
 
 
 def model_identity(model: ModelSpec) -> dict[str, Any]:

@@ -66,10 +66,11 @@ class _Bare(ast.NodeTransformer):
 
 
 def find_source(module: str) -> Path | None:
-    """The file behind a module's name; None where there is none."""
+    """The file behind a module's name; None where there is none, or its package fails."""
     try:
         spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
+    except Exception:
+        # To find `a.b` is to run `a`, which may raise anything; importing it says what.
         return None
     return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
 
@@ -128,7 +129,9 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join([*(above if node.level else []), *([node.module] if node.module else [])])
+            base = ".".join(
+                [*(above if node.level else []), *([node.module] if node.module else [])]
+            )
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
 

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -59,7 +59,7 @@ def _construct(
             _construct(child, (*at, index), lines, shown, loader)
             for index, child in enumerate(node.value)
         ]
-    return loader.construct_object(node, deep=True)
+    return _scalar(node, shown, loader)
 
 
 def _read_yaml(path: Path, shown: str) -> tuple[Any, dict[_Location, int]]:
@@ -69,38 +69,72 @@ def _read_yaml(path: Path, shown: str) -> tuple[Any, dict[_Location, int]]:
         raise WorkspaceError("no such file", where=shown, fix="check the name") from error
     except UnicodeDecodeError as error:
         raise WorkspaceError(f"not UTF-8: {error}", where=shown, fix="save as UTF-8") from error
-    loader = yaml.SafeLoader(text)
+    except OSError as error:
+        raise WorkspaceError(
+            f"cannot be read: {error.strerror}", where=shown, fix="name a file that can be read"
+        ) from error
     lines: dict[_Location, int] = {}
     try:
-        node = loader.get_single_node()
-        data = {} if node is None else _construct(node, (), lines, shown, loader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            data = {} if node is None else _construct(node, (), lines, shown, loader)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        problem, line = _syntax(error, text)
         raise WorkspaceError(
-            f"not valid YAML: {error.problem}", where=f"{shown}:{line}", fix="correct the syntax"
+            f"not valid YAML: {problem}", where=f"{shown}:{line}", fix="correct the syntax"
         ) from error
-    finally:
-        loader.dispose()
+    except RecursionError as error:
+        raise WorkspaceError(
+            "nested too deeply, or within itself", where=shown, fix="take the nesting out"
+        ) from error
     return data, lines
+
+
+def _syntax(error: yaml.YAMLError, text: str) -> tuple[str, int]:
+    """What is wrong with the YAML, and on which line."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark
+        return str(error.problem), mark.line + 1 if mark else 1
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"character {error.character:#04x} is not allowed", text[: error.position].count(
+            "\n"
+        ) + 1
+    return str(error), 1
+
+
+def _scalar(node: yaml.Node, shown: str, loader: yaml.SafeLoader) -> Any:
+    """A scalar's value; 2024-13-01 has the form of a date and is none."""
+    try:
+        return loader.construct_object(node, deep=True)
+    except ValueError as error:
+        raise WorkspaceError(
+            f"{node.value!r} is no value: {error}",
+            where=f"{shown}:{node.start_mark.line + 1}",
+            fix="quote it, if it is text",
+        ) from error
 
 
 def _allowed_keys(model: type[specs.Spec], location: _Location) -> list[str]:
     """The keys that the spec at `location` knows, as far as plain nesting can be followed."""
-    current: Any = model
-    for part in location:
-        field = current.model_fields.get(part) if hasattr(current, "model_fields") else None
+    current = model
+    parts = list(location)
+    while parts:
+        field = current.model_fields.get(str(parts.pop(0)))
         if field is None:
-            if hasattr(current, "model_fields"):
-                return []
-            continue
-        found = [
+            return []
+        inner = [
             candidate
             for candidate in _flatten(field.annotation)
             if isinstance(candidate, type) and issubclass(candidate, specs.Spec)
         ]
-        if not found:
+        if not inner:
             return []
-        current = found[0]
+        current = inner[0]
+        if any(get_origin(one) in (dict, tuple) for one in _flatten(field.annotation)):
+            del parts[:1]  # a name or a number of the author's own
     return list(current.model_fields)
 
 
@@ -124,30 +158,39 @@ def parse(path: Path, model: type[S], *, root: Path) -> Loaded[S]:
 def _as_workspace_error(
     error: ValidationError, model: type[specs.Spec], shown: str, lines: dict[_Location, int]
 ) -> WorkspaceError:
-    problems = []
+    problems: list[tuple[bool, str, str, str]] = []
     for item in error.errors():
         location = tuple(part for part in item["loc"] if part != "[key]")
-        known = location
+        known = location or _mentioned(item["msg"], lines)
         while known and known not in lines:
             known = known[:-1]
         place = f"{shown}:{lines.get(known, 1)}"
         key = ".".join(str(part) for part in location)
         message = item["msg"].removeprefix("Value error, ")
-        fix = "see the field in docs/workspace.md"
+        fix = "correct one of the two" if item["type"] == "value_error" else "correct the value"
         if item["type"] == "extra_forbidden":
             options = _allowed_keys(model, location[:-1])
             close = difflib.get_close_matches(str(location[-1]), options, n=1)
             message = f"unknown key {key!r}"
-            fix = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(options)}"
+            fix = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(options)}"
+        elif item["type"] == "model_type":
+            message = f"{key}: keys and values are expected" if key else "no keys and values"
         elif item["type"] == "missing":
             message, fix = f"key {key!r} is missing", f"add '{location[-1]}:'"
         elif key:
             message = f"{key}: {message}"
-            fix = "correct the value"
-        problems.append((place, message, fix))
-    place, message, fix = problems[0]
-    more = "".join(f"\n  also {p}: {m}" for p, m, _ in problems[1:4])
+        problems.append((item["type"] != "extra_forbidden", place, message, fix))
+    # A misspelt key is also a missing one: the spelling comes first.
+    problems.sort(key=lambda problem: problem[0])
+    _, place, message, fix = problems[0]
+    more = "".join(f"\n  also {p}: {m}" for _, p, m, _ in problems[1:4])
     return WorkspaceError(message + more, where=place, fix=fix)
+
+
+def _mentioned(message: str, lines: dict[_Location, int]) -> _Location:
+    """The first key of the file that a message about the whole file names in quotes."""
+    quoted = ((word,) for word in message.split("'")[1::2])
+    return next((location for location in quoted if location in lines), ())
 
 
 class Workspace:
@@ -161,13 +204,15 @@ class Workspace:
         self, folder: str, name: str, model: type[S], kind: str, used: str | None
     ) -> Loaded[S]:
         path = self.root / folder / (f"{name}/recipe.yaml" if kind == "recipe" else f"{name}.yaml")
-        if not path.is_file():
-            known = self.names(folder, recipe=kind == "recipe")
+        known = self.names(folder, recipe=kind == "recipe")
+        if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             raise WorkspaceError(
                 f"no {kind} {name!r} in {folder}/",
                 where=used,
-                fix=f"did you mean {close[0]!r}?" if close else f"one of: {', '.join(known)}",
+                fix=f"did you mean {close[0]!r}?"
+                if close
+                else f"one of: {', '.join(known) or 'none yet'}",
             )
         loaded = parse(path, model, root=self.root)
         if getattr(loaded.spec, "name", name) != name:

@@ -56,6 +56,7 @@ KINDS: Mapping[str, StepKind] = {
             "datagen.curate.qa",
             "datagen.curate.chat",
             "datagen.curate.code",
+            "datagen.curate.language",
             "datagen.curate.words",
             *_SIEVE,
             *_SHARDS,

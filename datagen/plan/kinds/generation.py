@@ -156,9 +156,10 @@ async def _generate(context: StepContext, partitions: Sequence[int]) -> None:
     services = context.services
     recipe = RecipeSpec.model_validate({**arguments["recipe"], "title": ""})
     loaded = services.workspace.recipe(recipe.name)
-    method = resolve_method(recipe.method, recipe.arguments, where=loaded.where("arguments"))
+    method = resolve_method(recipe.method, recipe.arguments, at=loaded.where)
     method_arguments = {**_columns(method, arguments["columns"]), **recipe.arguments}
-    prompts = load_prompts(services.workspace.root / "generators" / recipe.name)
+    place = f"generators/{recipe.name}"
+    prompts = load_prompts(services.workspace.root / place, shown_as=place)
     model = arguments["model"]
     stamp = Stamp(
         generator=recipe.name,
@@ -186,7 +187,7 @@ async def _generate(context: StepContext, partitions: Sequence[int]) -> None:
                 build_seed=arguments["seed"],
                 max_calls=recipe.max_calls_per_seed,
                 sampling=recipe.sampling,
-                recipe=f"generators/{recipe.name}",
+                recipe=place,
             )
 
         results = generate(
