@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_UNCUT = 1 << 20
+"""Columns of a table that nobody's terminal limits."""
+
 
 def workspace_option(command: F) -> F:
     """`--workspace DIR`: where datagen.yaml lies; found upwards from here by default."""
@@ -79,7 +82,11 @@ def print_json(value: Any) -> None:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    right: Sequence[str] = (),
+    null: str = "unknown",
 ) -> None:
     """A table on stdout, as wide as it needs to be where there is no terminal."""
     from rich.console import Console
@@ -94,25 +101,23 @@ def print_table(
             no_wrap=not sys.stdout.isatty(),
         )
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(_cell(value, null) for value in row))
     console = Console(markup=False, highlight=False, emoji=False)
     if not sys.stdout.isatty():
-        console = Console(width=400, markup=False, highlight=False, emoji=False)
+        console = Console(width=_UNCUT, markup=False, highlight=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
     for line in capture.get().splitlines():
         click.echo(line.rstrip())
 
 
-def _cell(value: Any) -> str:
-    from rich.markup import escape
-
+def _cell(value: Any, null: str) -> str:
     if value is None:
-        return "unknown"
+        return null
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.2f}"
-    return escape(str(value))
+    return str(value)

@@ -41,7 +41,7 @@ def sql_command(
     if as_json:
         print_json([dict(zip(answer.columns, row, strict=True)) for row in answer.rows])
     else:
-        print_table(answer.columns, answer.rows)
+        print_table(answer.columns, answer.rows, null="NULL")
 
 
 @click.command(name="preview")
