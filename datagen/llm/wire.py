@@ -1,8 +1,7 @@
 """What goes to a served model and what comes back: requests with their ledger key, completions.
 
 A `Request` is complete: equal requests have equal keys, and nothing else about the run enters the
-key. Model pins and endpoints are taken by shape (`ModelPin`, `EndpointPin`), so that this room
-needs no word of the workspace.
+key.
 """
 
 from __future__ import annotations
@@ -10,71 +9,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Any
 
 import orjson
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from datagen.errors import WorkspaceError
-
-
-class ModelPin(Protocol):
-    """A pinned teacher, as `ModelSpec` states it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def revision(self) -> str: ...
-    @property
-    def served_as(self) -> str: ...
-    @property
-    def structured_output(self) -> bool: ...
-    @property
-    def reasoning_effort(self) -> str | None: ...
-
-
-class EndpointPin(Protocol):
-    """One OpenAI-compatible server, as `EndpointSpec` states it."""
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def api_key_env(self) -> str | None: ...
-    @property
-    def max_concurrency(self) -> int: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """An endpoint that the program itself started; an empty `api_key_env` means no key at all."""
-
-    url: str
-    api_key_env: str | None = None
-    max_concurrency: int = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How a served model samples: the same fields and defaults as the workspace's `Sampling`."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_tokens: Annotated[int, Field(gt=0)] = 256
-    n: Annotated[int, Field(gt=0)] = 1
-    seed: int = 0
-    stop: tuple[str, ...] = ()
-
-
-_SAMPLING = TypeAdapter(Sampling)
+from datagen.workspace.specs import Sampling
 
 
 def sampling_with(base: Any | None, changes: Mapping[str, Any] | None, *, where: str) -> Sampling:
     """Lay `changes` over a recipe's sampling (a spec, a mapping, or None for the defaults)."""
     fields = {**(dict(base) if base is not None else {}), **(changes or {})}
     try:
-        return _SAMPLING.validate_python(fields)
+        return Sampling.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -12,7 +12,6 @@ from datagen.errors import WorkspaceError
 from datagen.llm.client import Client
 from datagen.llm.ledger import Ledger
 from datagen.llm.teacher import Teacher
-from datagen.llm.wire import Completion, EndpointPin, ModelPin, Request
 from datagen.plan.teacher import override_endpoint
 from datagen.workspace.load import Loaded, Workspace
 from datagen.workspace.specs import TIMEOUT_S, EndpointSpec, ModelSpec, ProfileSpec
@@ -39,7 +38,7 @@ class Services:
         self._ledger_path = ledger
         self._endpoint = override_endpoint(endpoint)
         self._ledger: Ledger | None = None
-        self._embedded: dict[str, EndpointPin] = {}
+        self._embedded: dict[str, EndpointSpec] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Services:
@@ -63,7 +62,9 @@ class Services:
     @asynccontextmanager
     async def teacher(self, model: ModelSpec, role: str) -> AsyncIterator[Teacher]:
         """The served model behind the ledger; no server is touched while the ledger answers."""
-        client = _LateClient(self, model, role)
+        served = self.profile.spec.models.get(role)
+        timeout_s = TIMEOUT_S if served is None else served.timeout_s
+        client = Client(model, lambda: self.endpoints(model, role), timeout_s=timeout_s)
         teacher = Teacher(client, self.ledger)
         try:
             yield teacher
@@ -72,7 +73,7 @@ class Services:
             await client.close()
             self.requests_sent += client.requests_sent
 
-    def endpoints(self, model: ModelSpec, role: str) -> list[EndpointPin]:
+    def endpoints(self, model: ModelSpec, role: str) -> list[EndpointSpec]:
         """Where a model answers: the override, the profile's endpoints, or the embedded server."""
         if self._endpoint is not None:
             return [EndpointSpec(url=self._endpoint, api_key_env="OPENAI_API_KEY")]
@@ -92,33 +93,3 @@ class Services:
             server = embedded_server(model.embedded, weights, served_as=model.served_as)
             self._embedded[model.name] = self._stack.enter_context(server)
         return [self._embedded[model.name]]
-
-
-class _LateClient:
-    """A client that looks for its endpoints when the first request is to be sent."""
-
-    def __init__(self, services: Services, model: ModelSpec, role: str) -> None:
-        self._model = model
-        self._services = services
-        self._role = role
-        self._started: Client | None = None
-
-    @property
-    def model(self) -> ModelPin:
-        return self._model
-
-    @property
-    def requests_sent(self) -> int:
-        return self._started.requests_sent if self._started else 0
-
-    async def complete(self, request: Request) -> Completion:
-        if self._started is None:
-            endpoints = self._services.endpoints(self._model, self._role)
-            served = self._services.profile.spec.models.get(self._role)
-            timeout_s = TIMEOUT_S if served is None else served.timeout_s
-            self._started = Client(self._model, endpoints, timeout_s=timeout_s)
-        return await self._started.complete(request)
-
-    async def close(self) -> None:
-        if self._started is not None:
-            await self._started.close()

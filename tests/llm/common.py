@@ -8,8 +8,8 @@ from typing import Any
 from datagen.llm.ask import SeedAsk
 from datagen.llm.prompts import Prompt
 from datagen.llm.teacher import Teacher
-from datagen.llm.wire import Request, Sampling
-from datagen.workspace.specs import EndpointSpec, ModelSpec
+from datagen.llm.wire import Request
+from datagen.workspace.specs import EndpointSpec, ModelSpec, Sampling
 
 MODEL = ModelSpec(name="m", title="M", licence="Apache-2.0", served_as="m-served")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +15,6 @@ from datagen.llm.ask import AnswerRejected, Ask, SeedAsk
 from datagen.llm.client import Client
 from datagen.llm.ledger import Ledger
 from datagen.llm.teacher import Teacher
-from datagen.llm.wire import Sampling, sampling_with
 from datagen.workspace import specs
 from tests.llm.common import MODEL, asker, endpoint, prompts
 from tests.servers import FaultServer
@@ -328,12 +326,6 @@ def test_sampling_is_laid_over_the_recipe_and_seeds_are_the_builds(ledger_at: Pa
         one, two, three = server.requests
     assert (one["temperature"], one["max_tokens"], one["stop"]) == (0.9, 40, ["END"])
     assert one["seed"] == two["seed"] != three["seed"] and "stop" not in two
-
-
-def test_sampling_here_and_in_the_workspace_agree() -> None:
-    ours = {field.name: field.default for field in fields(Sampling)}
-    assert ours == specs.Sampling().model_dump()
-    assert sampling_with(specs.Sampling(n=3), None, where="x") == Sampling(n=3)
 
 
 def test_texts_and_draws_need_nobody() -> None:

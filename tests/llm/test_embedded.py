@@ -25,8 +25,7 @@ from datagen.llm.embedded import (
     find_weights,
     resolve_weights,
 )
-from datagen.llm.wire import Sampling
-from datagen.workspace.specs import EmbeddedPin, ModelSpec
+from datagen.workspace.specs import EmbeddedPin, ModelSpec, Sampling
 from tests.llm.common import request
 
 BYTES = b"weights of no model" * 1000

@@ -66,7 +66,7 @@ def test_the_first_recorded_answer_stands_for_every_process(tmp_path: Path) -> N
 
 
 def test_every_part_of_a_request_is_in_its_key() -> None:
-    from datagen.llm.wire import Sampling
+    from datagen.workspace.specs import Sampling
 
     variants = [
         request(),
