@@ -66,15 +66,14 @@ def run(arguments: Sequence[str]) -> int:
     except DatagenError as error:
         _print_error(error, as_json="--json" in arguments)
         return error.exit_code
-    except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
-        return 130
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("interrupted; the same command goes on where it stopped", err=True)
         return 130
+    except click.ClickException as error:
+        if "--json" in arguments:
+            _print_json(error.format_message(), None, "datagen --help", error.exit_code)
+        error.show()
+        return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()
         return 0
@@ -83,6 +82,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def _print_error(error: DatagenError, *, as_json: bool) -> None:
     if as_json:
-        document = {"message": error.message, "where": error.where, "fix": error.fix}
-        click.echo(json.dumps({"error": {**document, "exit_code": error.exit_code}}))
+        _print_json(error.message, error.where, error.fix, error.exit_code)
     click.echo(f"error: {error}", err=True)
+
+
+def _print_json(message: str, where: str | None, fix: str | None, code: int) -> None:
+    document = {"message": message, "where": where, "fix": fix, "exit_code": code}
+    click.echo(json.dumps({"error": document}))

@@ -95,10 +95,15 @@ def pin_command(names: tuple[str, ...], workspace_dir: Path | None, as_json: boo
 
 @click.command(name="init")
 @click.argument("folder", type=click.Path(path_type=Path))
-def init_command(folder: Path) -> None:
+@json_option
+def init_command(folder: Path, as_json: bool) -> None:
     """Write a starter workspace into FOLDER."""
     from datagen.workspace.locate import init_workspace
 
-    for name in init_workspace(folder):
+    written = init_workspace(folder)
+    if as_json:
+        print_json({"workspace": str(folder), "written": written})
+        return
+    for name in written:
         click.echo(f"wrote {folder / name}")
     click.echo(f"next: cd {folder} && datagen build --mixture phase2")

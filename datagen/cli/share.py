@@ -26,12 +26,19 @@ if TYPE_CHECKING:
 @click.argument("build_name", required=False)
 @workspace_option
 @out_option
-def card_command(build_name: str | None, workspace_dir: Path | None, out_dir: Path | None) -> None:
+@json_option
+def card_command(
+    build_name: str | None, workspace_dir: Path | None, out_dir: Path | None, as_json: bool
+) -> None:
     """Print the dataset card that BUILD (default: the latest) carries."""
     from datagen.plan.builds import find_build
 
     out = out_folder(open_workspace(workspace_dir), out_dir)
-    click.echo((find_build(out, build_name) / "README.md").read_text(encoding="utf-8"), nl=False)
+    text = (find_build(out, build_name) / "README.md").read_text(encoding="utf-8")
+    if as_json:
+        print_json({"card": text})
+    else:
+        click.echo(text, nl=False)
 
 
 @click.command(name="publish")

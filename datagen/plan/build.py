@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from datagen.errors import WorkspaceError
+from datagen.plan.check import check_before_run
 from datagen.plan.compile import BuildRequest, compile_plan, ledger_path
 from datagen.plan.execute import Interrupted, StepContext, execute
 from datagen.plan.facts import build_facts
@@ -74,6 +75,7 @@ def build(
             fix="executor: local",
         )
     plan = compile_plan(workspace, request)
+    check_before_run(workspace, plan, out)
 
     def finish_pack(
         context: StepContext, files: Sequence[FileEntry], extra: Mapping[str, Any]
@@ -92,7 +94,7 @@ def build(
         Services(
             workspace=workspace,
             profile=profile,
-            ledger=ledger_path(workspace, profile.spec),
+            ledger=ledger_path(workspace, profile),
             endpoint=options.endpoint,
         ) as services,
         Progress(quiet=quiet) as progress,
@@ -150,7 +152,8 @@ def point_latest(out: Path, mixture: str, directory: Path) -> None:
     if link.is_symlink() and link.readlink() == Path(target):
         return
     link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name(f".{mixture}.tmp")
+    # Two builds may end at once: each has a temporary link of its own, and the last one wins.
+    temporary = link.with_name(f".{mixture}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.replace(link)

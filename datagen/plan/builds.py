@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,11 +13,14 @@ from typing import Any
 import orjson
 
 from datagen.errors import DataError
+from datagen.plan.fingerprint import FINGERPRINT_DIGITS
 from datagen.shards import sql
 from datagen.shards.manifest import MANIFEST_NAME, is_finished, read_manifest, verify_files
+from datagen.shards.parquet import fsync_directory
 
 _LATEST = "latest"
 _BUILD_STEP = "pack"
+_FINGERPRINT = re.compile(rf"[0-9a-f]{{{FINGERPRINT_DIGITS}}}")
 
 
 def find_build(out: Path, name: str | None) -> Path:
@@ -23,16 +28,12 @@ def find_build(out: Path, name: str | None) -> Path:
 
     Raises DataError naming the builds that there are.
     """
-    latest = sorted(p for p in (out / _LATEST).glob("*") if p.is_symlink())
+    latest = _latest(out)
+    fix = f"name one of: {', '.join(p.name for p in latest)}" if latest else "run datagen build"
     if name is None:
         if len(latest) == 1:
             return _finished(latest[0])
-        known = ", ".join(p.name for p in latest) or "none yet: run datagen build"
-        raise DataError(
-            "which build?" if latest else "no build here",
-            where=str(out),
-            fix=f"name one of: {known}",
-        )
+        raise DataError("which build?" if latest else "no build here", where=str(out), fix=fix)
     if (Path(name) / MANIFEST_NAME).is_file():
         return Path(name).resolve()
     if (out / _LATEST / name).is_symlink():
@@ -40,8 +41,13 @@ def find_build(out: Path, name: str | None) -> Path:
     found = sorted((out / _BUILD_STEP).glob(f"{name}*")) if name.isalnum() else []
     if len(found) == 1:
         return _finished(found[0])
-    known = ", ".join(p.name for p in latest) or "none yet: run datagen build"
-    raise DataError(f"no build {name!r}", where=str(out), fix=f"a folder, or one of: {known}")
+    raise DataError(f"no build {name!r}", where=str(out), fix=fix)
+
+
+def _latest(out: Path) -> list[Path]:
+    """The links to the newest build of each mixture, by name."""
+    links = (out / _LATEST).glob("*")
+    return sorted(p for p in links if p.is_symlink() and not p.name.startswith("."))
 
 
 def _finished(path: Path) -> Path:
@@ -132,31 +138,59 @@ def token_facts(build: Path) -> TokenFacts:
 
 
 def _steps_on_disk(out: Path) -> Iterator[Path]:
-    """Every step directory, finished or not: the parents of manifests and of shards."""
-    seen = set()
-    for pattern in (f"**/{MANIFEST_NAME}", "**/shards", "**/rejects", "**/calls"):
-        for path in out.glob(pattern):
-            directory = path.parent
-            relative = directory.relative_to(out)
-            if relative.parts[0] in (_LATEST, "train", ".parts") or directory in seen:
-                continue
-            seen.add(directory)
-            yield directory
+    """Every step directory, finished or not: `<kind>/.../<fingerprint>`, and nothing else.
+
+    Whatever other folder `--out` may name by mistake has no such directories.
+    """
+    from datagen.plan.kinds import KINDS
+
+    for kind in KINDS:
+        for folder, names, _ in os.walk(out / kind):
+            found = sorted(name for name in names if _FINGERPRINT.fullmatch(name))
+            names[:] = sorted(set(names) - set(found))
+            yield from (Path(folder) / name for name in found)
 
 
 def collect_garbage(out: Path, *, dry_run: bool) -> list[tuple[str, int]]:
-    """Drop step folders that no latest build rests on; returns names and bytes."""
-    needed = set()
-    for link in sorted((out / _LATEST).glob("*")):
-        needed |= {step.directory for step in sql.closure(_finished(link), out)}
-    dropped = []
-    for directory in sorted(_steps_on_disk(out)):
-        if directory.resolve() in needed:
-            continue
-        size = sum(p.stat().st_size for p in directory.rglob("*") if p.is_file())
-        dropped.append((directory.relative_to(out).as_posix(), size))
-        if not dry_run:
-            shutil.rmtree(directory)
-    if not dry_run:
+    """Drop step folders that no latest build rests on; returns names and bytes.
+
+    Raises WorkspaceError while a build runs here, DataError where a latest build is broken.
+    """
+    if dry_run or not out.is_dir():
+        return _garbage(out)
+    from datagen.plan.execute import lock
+    from datagen.plan.progress import Progress
+
+    with lock(out, wait=False, progress=Progress(quiet=True)):
+        dropped = _garbage(out)
+        for name, _ in dropped:
+            _drop(out / name, out)
         shutil.rmtree(out / ".parts", ignore_errors=True)
+        for left_over in (out / _LATEST).glob(".*.tmp"):
+            left_over.unlink()
     return dropped
+
+
+def _garbage(out: Path) -> list[tuple[str, int]]:
+    needed = set()
+    for link in _latest(out):
+        needed |= {step.directory for step in sql.closure(_finished(link), out)}
+    return [
+        (
+            directory.relative_to(out).as_posix(),
+            sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()),
+        )
+        for directory in sorted(_steps_on_disk(out))
+        if directory.resolve() not in needed
+    ]
+
+
+def _drop(directory: Path, out: Path) -> None:
+    # The manifest goes first: killed half-way, the step must not pass for a finished one.
+    (directory / MANIFEST_NAME).unlink(missing_ok=True)
+    fsync_directory(directory)
+    shutil.rmtree(directory)
+    for parent in directory.parents:
+        if parent == out or any(parent.iterdir()):
+            break
+        parent.rmdir()

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from datagen.errors import DatagenError, WorkspaceError
-from datagen.plan.compile import draws_of, mixtures_of
+from datagen.llm.prompts import Prompt, load_prompts
+from datagen.plan.compile import ledger_path
+from datagen.plan.draws import draws_of_category, mixtures_of, model_role
 from datagen.plan.licences import require_licence
 from datagen.plan.pins import pin_benchmark, pin_source, served_benchmarks
 from datagen.plan.resolve import resolve_function, resolve_method
+from datagen.plan.steps import BuildPlan
+from datagen.shards.manifest import is_finished
 from datagen.workspace.load import Loaded, Workspace
 from datagen.workspace.specs import ChainSpec, MixtureSpec, ProfileSpec, RecipeSpec
+
+_Check = Callable[[], object]
+"""Raises what is wrong."""
 
 _KINDS = {
     "manifests/sources": "source",
@@ -64,26 +73,59 @@ def check_workspace(workspace: Workspace, profile: str | None) -> list[Finding]:
         names = workspace.names(folder, recipe=kind == "recipe")
         specs = [attempt(read, name) for name in names]
         loaded[kind] = [spec for spec in specs if spec is not None]
-    for recipe in loaded["recipe"]:
-        attempt(_check_recipe, workspace, recipe)
-    for chain in loaded["chain"]:
-        attempt(_check_chain, chain)
-    for mixture in loaded["mixture"]:
-        attempt(_check_mixture, workspace, mixture)
     chosen = attempt(workspace.profile, profile)
+    checks = [
+        *(check for recipe in loaded["recipe"] for check in _recipe_checks(workspace, recipe)),
+        *(check for chain in loaded["chain"] for check in _chain_checks(chain)),
+        *(check for mixture in loaded["mixture"] for check in _mixture_checks(workspace, mixture)),
+    ]
+    if chosen is not None:
+        checks += [partial(model_role, chosen, recipe) for recipe in loaded["recipe"]]
+    for check in checks:
+        attempt(check)
     if chosen is not None:
         _check_profile(workspace, chosen, attempt)
     findings += _unknowns(loaded)
-    return sorted(findings, key=lambda f: (f.level != "error", f.where))
+    return sorted(dict.fromkeys(findings), key=lambda f: (f.level != "error", f.where))
 
 
-def _check_recipe(workspace: Workspace, recipe: Loaded[RecipeSpec]) -> None:
+def check_before_run(workspace: Workspace, plan: BuildPlan, out: Path) -> None:
+    """Raise for the first mistake in what the unfinished steps will run, before any of them.
+
+    What only a run can tell (an undefined variable in a prompt) is not found here.
+    """
+    for step in plan.steps:
+        if is_finished(step.directory(out)):
+            continue
+        if step.kind == "generate":
+            checks = _recipe_checks(workspace, workspace.recipe(step.arguments["recipe"]["name"]))
+        elif step.kind == "filter" and step.arguments["chain"] is not None:
+            checks = _chain_checks(workspace.chain(step.arguments["chain"]["name"]))
+        else:
+            continue
+        for check in checks:
+            check()
+
+
+def _recipe_checks(workspace: Workspace, recipe: Loaded[RecipeSpec]) -> list[_Check]:
     """Its method resolves and takes its arguments; its prompts parse; what it names exists."""
-    from datagen.llm.prompts import load_prompts
-
     spec = recipe.spec
-    resolve_method(spec.method, spec.arguments, at=recipe.where)
+    checks: list[_Check] = [
+        partial(resolve_method, spec.method, spec.arguments, at=recipe.where),
+        partial(_check_prompts, recipe),
+    ]
+    if spec.filters is not None:
+        checks.append(partial(workspace.chain, spec.filters, recipe.where("filters")))
+    for number, source in enumerate(() if spec.sources == "any" else spec.sources):
+        checks.append(partial(workspace.source, source, recipe.where("sources", number)))
+    return checks
+
+
+def _check_prompts(recipe: Loaded[RecipeSpec]) -> None:
+    spec = recipe.spec
     prompts = load_prompts(recipe.path.parent, shown_as=f"generators/{spec.name}")
+    for prompt in prompts.values():
+        _check_renders(prompt)
     for name in spec.sampling:
         if name not in prompts:
             raise WorkspaceError(
@@ -91,32 +133,57 @@ def _check_recipe(workspace: Workspace, recipe: Loaded[RecipeSpec]) -> None:
                 where=recipe.where("sampling", name),
                 fix=f"add generators/{spec.name}/{name}.jinja, or take the entry out",
             )
-    if spec.filters is not None:
-        workspace.chain(spec.filters, recipe.where("filters"))
-    if spec.sources != "any":
-        for source in spec.sources:
-            workspace.source(source, recipe.where("sources"))
 
 
-def _check_chain(chain: Loaded[ChainSpec]) -> None:
+class _Anything(str):
+    """A value that a template can print, loop over, and ask any attribute or item of."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[str]:
+        yield self
+
+    def __getattr__(self, name: str) -> _Anything:
+        return self
+
+    def __getitem__(self, key: object) -> _Anything:
+        return self
+
+
+def _check_renders(prompt: Prompt) -> None:
+    """Render a template with stand-ins for its variables; WorkspaceError names its own mistakes."""
+    variables = dict.fromkeys(prompt.variables, _Anything("x"))
+    render = prompt.text if prompt.name.startswith("text_") else prompt.messages
+    # Arithmetic on a stand-in proves nothing about the template.
+    with contextlib.suppress(TypeError, ValueError):
+        render(variables)
+
+
+def _chain_checks(chain: Loaded[ChainSpec]) -> list[_Check]:
+    """Each of its filters is known and takes its arguments."""
     from datagen.curate.chain import build_chain
 
-    where = [chain.where("filters", number) for number in range(len(chain.spec.filters))]
-    build_chain(chain.spec, resolve_function, where)
+    return [
+        partial(
+            build_chain,
+            chain.spec.model_copy(update={"filters": (link,)}),
+            resolve_function,
+            [chain.where("filters", number)],
+        )
+        for number, link in enumerate(chain.spec.filters)
+    ]
 
 
-def _check_mixture(workspace: Workspace, mixture: Loaded[MixtureSpec]) -> None:
+def _mixture_checks(workspace: Workspace, mixture: Loaded[MixtureSpec]) -> list[_Check]:
     """What it draws from and its corpus-wide curation exist; its categories have sources."""
-    for phase in mixtures_of(workspace, mixture.spec.name):
-        draws_of(workspace, [phase])
-        workspace.corpus(phase.spec.corpus, phase.where("corpus"))
-        empty = [name for name, category in phase.spec.categories.items() if not category.draw]
-        if empty and phase.spec.without_source == "error":
-            raise WorkspaceError(
-                f"category {empty[0]!r} has no source",
-                where=phase.where("categories", empty[0]),
-                fix="give it 'draw:', or set without_source: redistribute",
-            )
+    return [
+        partial(mixtures_of, workspace, mixture.spec.name),
+        partial(workspace.corpus, mixture.spec.corpus, mixture.where("corpus")),
+        *(
+            partial(draws_of_category, workspace, mixture, category)
+            for category in mixture.spec.categories
+        ),
+    ]
 
 
 def _check_profile(
@@ -124,6 +191,7 @@ def _check_profile(
 ) -> None:
     """Its models, tokenizer and files exist; hashes hold; licences are known or allowed."""
     spec = profile.spec
+    attempt(ledger_path, workspace, profile)
     attempt(workspace.tokenizer, spec.tokenizer, profile.where("tokenizer"))
     allowed = set(spec.allow_licences)
     for role, served in spec.models.items():

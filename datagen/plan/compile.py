@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datagen.errors import WorkspaceError
+from datagen import __version__
+from datagen.plan.draws import draws_of, mixtures_of, model_role
 from datagen.plan.fingerprint import code_version, fingerprint
 from datagen.plan.kinds import KINDS
 from datagen.plan.licences import require_licence
@@ -16,6 +17,7 @@ from datagen.plan.pins import SourcePin, pin_benchmark, pin_source, served_bench
 from datagen.plan.resolve import function_code, method_code
 from datagen.plan.steps import BuildPlan, Draw, Step
 from datagen.workspace.load import Loaded, Workspace
+from datagen.workspace.locate import inside
 from datagen.workspace.specs import (
     ChainSpec,
     CorpusSpec,
@@ -36,55 +38,6 @@ class BuildRequest:
     tokens: int | None = None
     seed: int = 0
     model: ModelSpec | None = None
-
-
-def mixtures_of(workspace: Workspace, name: str) -> list[Loaded[MixtureSpec]]:
-    """A mixture and, where it has phases, the mixtures that follow one another in it."""
-    mixture = workspace.mixture(name)
-    found = [mixture]
-    for index, phase in enumerate(mixture.spec.phases):
-        inner = workspace.mixture(phase.mixture, mixture.where("phases", index, "mixture"))
-        if inner.spec.phases:
-            raise WorkspaceError(
-                f"phase {phase.mixture!r} has phases of its own",
-                where=mixture.where("phases", index),
-                fix="name a mixture with categories",
-            )
-        found.append(inner)
-    return found
-
-
-def parse_draw(workspace: Workspace, text: str, where: str) -> list[Draw]:
-    """`recipe` (all its sources) or `recipe@source` as draws, both checked to exist."""
-    name, _, source = text.partition("@")
-    recipe = workspace.recipe(name, where)
-    if source:
-        workspace.source(source, where)
-        if recipe.spec.sources != "any" and source not in recipe.spec.sources:
-            raise WorkspaceError(
-                f"recipe {name!r} does not take source {source!r}",
-                where=where,
-                fix=f"it takes: {', '.join(recipe.spec.sources)}",
-            )
-        return [Draw(recipe=name, source=source)]
-    if recipe.spec.sources == "any":
-        raise WorkspaceError(
-            f"recipe {name!r} takes any source", where=where, fix=f"write {name}@SOURCE"
-        )
-    return [Draw(recipe=name, source=s) for s in recipe.spec.sources]
-
-
-def draws_of(
-    workspace: Workspace, mixtures: Sequence[Loaded[MixtureSpec]]
-) -> dict[str, list[Draw]]:
-    """What the mixtures draw from, in order of first mention: the YAML's text to its draws."""
-    found: dict[str, list[Draw]] = {}
-    for mixture in mixtures:
-        for category, spec in mixture.spec.categories.items():
-            for text in spec.draw:
-                where = mixture.where("categories", category, "draw", text)
-                found[text] = parse_draw(workspace, text, where)
-    return found
 
 
 def _dump(spec: Spec) -> dict[str, Any]:
@@ -171,13 +124,8 @@ class _Compiler:
             return None
         if self.request.model is not None:
             return self.request.model
-        served = self.profile.spec.models.get(role)
-        if served is None:
-            raise WorkspaceError(
-                f"the profile serves no model as {role!r}",
-                where=recipe.where("model"),
-                fix=f"add 'models: {{{role}: {{model: NAME}}}}' to the profile",
-            )
+        served = model_role(self.profile, recipe)
+        assert served is not None
         loaded = self.workspace.model(served.model, self.profile.where("models", role, "model"))
         allowed = self.profile.spec.allow_licences
         require_licence(loaded.spec.licence, allowed, where=loaded.where("licence"))
@@ -302,8 +250,28 @@ def _benchmarks(compiler: _Compiler, corpus: CorpusSpec) -> dict[str, Any]:
 def _mixture_arguments(spec: MixtureSpec) -> dict[str, Any]:
     """What of a mixture decides the build; its horizon is only for the eyes."""
     dumped = _dump(spec)
-    dumped.pop("source", None)
+    for key in ("source", "horizon_tokens"):
+        dumped.pop(key)
     return dumped
+
+
+def _card_arguments(
+    workspace: Workspace, mixture: Loaded[MixtureSpec], profile: str, steps: Iterable[Step]
+) -> dict[str, Any]:
+    """What of the card no other argument of the plan says: it lies in the build too."""
+    sources = [s.arguments["source"]["name"] for s in steps if s.kind == "seeds"]
+    models = {m["name"] for s in steps if (m := s.arguments.get("model"))}
+    known = sorted(models & set(workspace.names("manifests/models")))
+    teachers = [workspace.model(name).spec for name in known]
+    return {
+        "title": mixture.spec.title,
+        "profile": profile,
+        "version": __version__,
+        "sources": {name: workspace.source(name).spec.title for name in sources},
+        "teachers": {
+            one.name: [one.title, one.terms, one.embedded is not None] for one in teachers
+        },
+    }
 
 
 def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
@@ -335,6 +303,8 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
         for draw in draws
     ]
     budget = request.tokens or profile.spec.budget_tokens
+    # A profile of one's own is a file somewhere; where it lies is nobody's business in a build.
+    name = Path(request.profile or workspace.file.spec.default_profile).name
     compiler.add(
         "mix",
         "mix",
@@ -357,12 +327,13 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
             "rows_per_shard": profile.spec.rows_per_shard,
             "seed": request.seed,
             "tokenizer": _dump(tokenizer),
+            "card": _card_arguments(workspace, mixture, name, list(compiler.steps.values())),
         },
         hints={"tokens": budget},
     )
     return BuildPlan(
         mixture=mixture.spec.name,
-        profile=request.profile or workspace.file.spec.default_profile,
+        profile=name,
         budget_tokens=budget,
         row_tokens=profile.spec.row_tokens,
         seed=request.seed,
@@ -372,6 +343,6 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
     )
 
 
-def ledger_path(workspace: Workspace, profile: ProfileSpec) -> Path:
+def ledger_path(workspace: Workspace, profile: Loaded[ProfileSpec]) -> Path:
     """Where the ledger of model answers lies: in the workspace, never under the output."""
-    return workspace.root / profile.ledger
+    return inside(workspace.root, profile.spec.ledger, where=profile.where("ledger"))

@@ -132,8 +132,7 @@ def execute(
     if all(is_finished(step.directory(out)) for step in plan.steps):
         outcome.cached = [step.name for step in plan.steps]
         return outcome
-    out.mkdir(parents=True, exist_ok=True)
-    with _lock(out, wait=wait, progress=progress):
+    with lock(out, wait=wait, progress=progress):
         for step in plan.steps:
             if is_finished(step.directory(out)):
                 outcome.cached.append(step.name)
@@ -249,21 +248,38 @@ def merge_figures(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str
     return merged
 
 
-def _disk_error(error: OSError, step: Step, out: Path) -> Exception:
+def _disk_error(error: OSError, step: Step, out: Path) -> DataError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError(
             f"the disk is full; step {step.name} has no manifest and nothing finished is lost",
             where=str(out),
             fix="free some space and run the same command: it goes on where it stopped",
         )
-    return error
+    return DataError(
+        f"step {step.name} cannot use a file: {error.strerror or error}",
+        where=str(error.filename or out),
+        fix="mend the disk or the permissions and run the same command",
+    )
 
 
 @contextmanager
-def _lock(out: Path, *, wait: bool, progress: Progress) -> Iterator[None]:
-    """Hold out/.lock for the time of a run; the kernel frees it even after a kill."""
+def lock(out: Path, *, wait: bool, progress: Progress) -> Iterator[None]:
+    """Hold out/.lock for the time of a run; the kernel frees it even after a kill.
+
+    Raises WorkspaceError where another process holds it (unless `wait`), or where `out` cannot be
+    written.
+    """
     path = out / ".lock"
-    with path.open("a+") as file:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise WorkspaceError(
+            f"builds cannot be kept here: {error.strerror}",
+            where=str(out),
+            fix="name a folder that can be written with --out DIR",
+        ) from error
+    with file:
         announced = False
         while True:
             try:

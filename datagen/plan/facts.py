@@ -130,8 +130,9 @@ def _stages(plan: BuildPlan, manifests: Mapping[str, ShardManifest]) -> list[dic
                     {
                         "recipe": draw.name,
                         "stage": stage,
-                        "kept": manifest.extra["kept"],
-                        "rejected": manifest.extra["reasons"],
+                        # A step over no rows at all has no figures.
+                        "kept": manifest.extra.get("kept", 0),
+                        "rejected": manifest.extra.get("reasons", {}),
                     }
                 )
     return facts

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from datagen.errors import WorkspaceError
+from datagen.errors import DataError, WorkspaceError
 from datagen.plan.fingerprint import fingerprint
 from datagen.shards.hub import read_hub
 from datagen.shards.pins import pin_source as pin_manifest
@@ -44,7 +46,7 @@ class SourcePin:
     def read(self) -> Iterator[PlacedRow]:
         """The source's rows, in their own order."""
         if self.files:
-            return read_files(self.files, columns=self.spec.columns, rename=self.rename)
+            return self._read_files()
         hub = self.spec.hub
         assert hub is not None
         return read_hub(
@@ -57,6 +59,14 @@ class SourcePin:
             rename=hub.rename,
             where=self.where,
         )
+
+    def _read_files(self) -> Iterator[PlacedRow]:
+        try:
+            yield from read_files(self.files, columns=self.spec.columns, rename=self.rename)
+        except DataError as error:
+            raise DataError(
+                error.message, where=error.where, fix=f"{error.fix}; it is pinned at {self.where}"
+            ) from error
 
 
 def pin_source(workspace: Workspace, profile: Loaded[ProfileSpec], name: str) -> SourcePin:
@@ -128,22 +138,27 @@ def _file_pin(
 
 def _count_rows(files: Sequence[SourceFile]) -> int | None:
     """Rows of JSON lines and Parquet files, for plans; None where counting costs a long read."""
-    total = 0
-    for file in files:
-        suffixes = file.path.suffixes
-        if suffixes[-1:] == [".parquet"]:
-            import pyarrow.parquet as pq
+    counts = [_count_file(file.path) for file in files]
+    return None if None in counts else sum(count for count in counts if count is not None)
 
-            total += pq.read_metadata(file.path).num_rows
-        elif ".jsonl" in suffixes and suffixes[-1] in (".jsonl", ".gz"):
-            if file.path.stat().st_size > _COUNTED_BYTES:
+
+def _count_file(path: Path) -> int | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if path.suffix == ".parquet":
+            return int(pq.read_metadata(path).num_rows)
+        if ".jsonl" in path.suffixes and path.suffix in (".jsonl", ".gz"):
+            if path.stat().st_size > _COUNTED_BYTES:
                 return None
-            opener = gzip.open if suffixes[-1] == ".gz" else open
-            with opener(file.path, "rb") as lines:
-                total += sum(1 for line in lines if line.strip())
-        else:
-            return None
-    return total
+            opener = gzip.open if path.suffix == ".gz" else open
+            with opener(path, "rb") as lines:
+                return sum(1 for line in lines if line.strip())
+    except (OSError, EOFError, zlib.error, pa.ArrowException):
+        # A damaged file has no count; reading its rows says what is wrong, and where.
+        return None
+    return None
 
 
 def pin_benchmark(workspace: Workspace, profile: Loaded[ProfileSpec], name: str) -> dict[str, Any]:

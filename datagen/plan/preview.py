@@ -10,7 +10,8 @@ from datagen.errors import DatagenError, WorkspaceError
 from datagen.mix.allocate import implied_epochs
 from datagen.mix.schedule import Phase, phases_of
 from datagen.plan.build import BuildOptions
-from datagen.plan.compile import compile_plan, draws_of, mixtures_of
+from datagen.plan.compile import compile_plan
+from datagen.plan.draws import draws_of, mixtures_of
 from datagen.plan.steps import BuildPlan
 from datagen.shards.manifest import is_finished
 from datagen.workspace.load import Workspace
@@ -29,7 +30,7 @@ def describe_plan(
     profile whose sources cannot be pinned here still gives the categories, with a note why.
     """
     profile = workspace.profile(options.profile).spec
-    mixture = workspace.mixture(options.mixture).spec
+    mixture = workspace.mixture(options.mixture, "--mixture").spec
     tokens = options.tokens or (mixture.horizon_tokens if horizon else profile.budget_tokens)
     phases = phases_of(mixture, tokens, lambda name: workspace.mixture(name).spec)
     notes = []

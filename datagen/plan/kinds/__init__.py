@@ -141,6 +141,8 @@ KINDS: Mapping[str, StepKind] = {
             "datagen.pack.arrange",
             "datagen.pack.best_fit",
             "datagen.pack.rows",
+            "datagen.plan.facts",
+            "datagen.publish.card",
             *_SHARDS,
         ),
         libraries=("pyarrow", "numpy"),

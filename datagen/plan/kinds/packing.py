@@ -104,11 +104,11 @@ def _pool(context: StepContext, names: Sequence[str]) -> _Pool:
 
 
 def _phases(arguments: Mapping[str, Any]) -> list[Phase]:
+    budget = arguments["budget_tokens"]
     mixtures = {
-        name: MixtureSpec.model_validate({**spec, "title": ""})
+        name: MixtureSpec.model_validate({**spec, "title": "", "horizon_tokens": budget})
         for name, spec in arguments["mixtures"].items()
     }
-    budget = arguments["budget_tokens"]
     return phases_of(mixtures[arguments["mixture"]], budget, mixtures.__getitem__)
 
 
