@@ -192,10 +192,20 @@ def _bind(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Judge:
     return judge
 
 
+def _needs_extra(use: str, error: ImportError, where: str) -> WorkspaceError:
+    return WorkspaceError(
+        f"filter '{use}' needs the package {error.name!r}",
+        where=where,
+        fix="pip install 'datagen[text]'",
+    )
+
+
 def _link(spec: FilterSpec, resolve: Resolve, where: str) -> Link:
     try:
         function = resolve(_target(spec.use), where=where)
     except (KeyError, WorkspaceError) as error:
+        if isinstance(error.__cause__, ImportError) and spec.use.startswith("datatrove."):
+            raise _needs_extra(spec.use, error.__cause__, where) from error
         close = difflib.get_close_matches(spec.use, _known_names(), n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise WorkspaceError(f"no filter '{spec.use}'{hint}", where=where, fix=_FIX) from error
@@ -204,7 +214,9 @@ def _link(spec: FilterSpec, resolve: Resolve, where: str) -> Link:
         return Link(reason=_reason(spec.use), judge=build(function, spec.arguments))
     except WorkspaceError as error:
         raise WorkspaceError(error.message, where=where, fix=error.fix) from error
-    except (TypeError, ValueError, ImportError) as error:
+    except ImportError as error:
+        raise _needs_extra(spec.use, error, where) from error
+    except (TypeError, ValueError) as error:
         raise WorkspaceError(
             f"bad arguments of '{spec.use}': {error}", where=where, fix=_FIX
         ) from error
