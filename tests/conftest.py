@@ -239,7 +239,9 @@ def write_tiny(root: Path) -> Tiny:
         draws = ("page@pages", "note", "page@chats")
         categories = {
             category: {"share": share, "draw": {drawn: 1}}
-            for category, share, drawn in zip(("pages", "notes", "chats"), shares, draws)
+            for category, share, drawn in zip(
+                ("pages", "notes", "chats"), shares, draws, strict=True
+            )
         }
         tiny.write(
             f"mixtures/{name}.yaml",
@@ -280,4 +282,28 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tiny]:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     forget_extension()
     yield workspace
+    forget_extension()
+
+
+@pytest.fixture(scope="session")
+def _built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = write_tiny(tmp_path_factory.mktemp("built") / "workspace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(workspace.root / "extension")
+        patch.delenv("OPENAI_BASE_URL", raising=False)
+        forget_extension()
+        workspace.build()
+        forget_extension()
+    return workspace.root
+
+
+@pytest.fixture
+def built(_built_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tiny]:
+    """A copy of the tiny workspace in which `small` is built already."""
+    root = tmp_path / "workspace"
+    shutil.copytree(_built_once, root, symlinks=True)
+    monkeypatch.syspath_prepend(root / "extension")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    forget_extension()
+    yield Tiny(root=root)
     forget_extension()

@@ -274,8 +274,9 @@ class MixtureSpec(Spec):
             raise ValueError("a mixture has either 'categories' or 'phases'")
         total = sum(c.share for c in self.categories.values()) + sum(p.share for p in self.phases)
         if abs(total - self.shares_sum) > 0.05:
+            kind = "categories" if self.categories else "phases"
             raise ValueError(
-                f"shares sum to {total:g}, 'shares_sum' says {self.shares_sum:g}; "
+                f"the shares in '{kind}' sum to {total:g}, 'shares_sum' says {self.shares_sum:g}; "
                 "correct a share, or state the sum as printed and it is normalised"
             )
         return self
