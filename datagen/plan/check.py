@@ -19,7 +19,7 @@ from datagen.plan.resolve import resolve_function, resolve_method
 from datagen.plan.steps import BuildPlan
 from datagen.shards.manifest import is_finished
 from datagen.workspace.load import Loaded, Workspace
-from datagen.workspace.specs import ChainSpec, MixtureSpec, ProfileSpec, RecipeSpec
+from datagen.workspace.specs import ChainSpec, MixtureSpec, ProfileSpec, RecipeSpec, TokenizerSpec
 
 _Check = Callable[[], object]
 """Raises what is wrong."""
@@ -75,9 +75,10 @@ def check_workspace(workspace: Workspace, profile: str | None) -> list[Finding]:
         specs = [attempt(read, name) for name in names]
         loaded[kind] = [spec for spec in specs if spec is not None]
     chosen = attempt(workspace.profile, profile)
-    checks = [
+    checks: list[_Check] = [
         *(check for recipe in loaded["recipe"] for check in _recipe_checks(workspace, recipe)),
         *(check for chain in loaded["chain"] for check in _chain_checks(chain)),
+        *(partial(_check_tokenizer, workspace, one) for one in loaded["tokenizer"]),
         *(check for mixture in loaded["mixture"] for check in _mixture_checks(workspace, mixture)),
     ]
     if chosen is not None:
@@ -95,9 +96,10 @@ def check_before_run(workspace: Workspace, plan: BuildPlan, out: Path) -> None:
 
     What only a run can tell (an undefined variable in a prompt) is not found here.
     """
-    for step in plan.steps:
-        if is_finished(step.directory(out)):
-            continue
+    waiting = [step for step in plan.steps if not is_finished(step.directory(out))]
+    if any(step.kind in ("tokens", "pack") for step in waiting):
+        _check_tokenizer(workspace, workspace.tokenizer(plan.tokenizer))
+    for step in waiting:
         if step.kind == "generate":
             checks = _recipe_checks(workspace, workspace.recipe(step.arguments["recipe"]["name"]))
         elif step.kind == "filter" and step.arguments["chain"] is not None:
@@ -173,6 +175,13 @@ def _chain_checks(chain: Loaded[ChainSpec]) -> list[_Check]:
         )
         for number, link in enumerate(chain.spec.filters)
     ]
+
+
+def _check_tokenizer(workspace: Workspace, tokenizer: Loaded[TokenizerSpec]) -> None:
+    """Its files are those pinned, and its chat template can be used."""
+    from datagen.pack.render import Renderer
+
+    Renderer(tokenizer.spec, workspace.root, used=tokenizer.where("path"))
 
 
 def _mixture_checks(workspace: Workspace, mixture: Loaded[MixtureSpec]) -> list[_Check]:
