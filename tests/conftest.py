@@ -297,6 +297,17 @@ def _built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workspace.root
 
 
+@pytest.fixture(scope="module")
+def unchanging(_built_once: Path) -> Iterator[Tiny]:
+    """The workspace in which `small` is built, for tests that leave it as they found it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(_built_once / "extension")
+        patch.delenv("OPENAI_BASE_URL", raising=False)
+        forget_extension()
+        yield Tiny(root=_built_once)
+    forget_extension()
+
+
 @pytest.fixture
 def built(_built_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tiny]:
     """A copy of the tiny workspace in which `small` is built already."""
