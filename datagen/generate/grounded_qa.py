@@ -253,15 +253,17 @@ async def _ask_question(task: _Task, item: _Found, fact: Fact) -> str | None:
 
 
 async def _confirm(task: _Task, item: _Found, fact: Fact) -> str | None:
-    """Let the model answer from the passage; what it says must hold the expected answer."""
-    (answer, *_) = await task.ask.answers(
+    """Let the model answer from the passage; one of its samples must hold the expected answer."""
+    answers = await task.ask.answers(
         "answer", into=str, passage=item.excerpt.text, question=item.metadata["question"]
     )
-    item.calls.append(answer.key)
-    said = answer.value.strip()
-    if runs_in(fact.answer, said) or (task.own and runs_in(said, fact.answer)):
+    item.calls.append(answers[0].key)
+    said = [answer.value.strip() for answer in answers]
+    if any(
+        runs_in(fact.answer, text) or (task.own and runs_in(text, fact.answer)) for text in said
+    ):
         return None
-    return f"unconfirmed: answered {said[:80]!r}"
+    return f"unconfirmed: answered {said[0][:80]!r}"
 
 
 async def _choose_form(task: _Task, item: _Found, fact: Fact) -> None:

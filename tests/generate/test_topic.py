@@ -44,12 +44,14 @@ def test_he_and_she_on_one_page_name_nobody() -> None:
 
 def test_a_thing_is_it_and_its_kind() -> None:
     text = (
-        "The Alder Bridge is a stone bridge in Otterby. It was opened in 1871. The bridge has 14 "
-        "arches. In 1990, it was closed."
+        "The Alder Bridge is a stone bridge in Otterby. It was opened in 1871. It was said in 1880 "
+        "that nobody would cross. The bridge has 14 arches. It was announced in 1890 that it was "
+        "safe. The Alder Bridge has two towers. In 1990, it was closed."
     )
     assert _sentences(text, "Alder Bridge") == [
         "The Alder Bridge is a stone bridge in Otterby.",
         "The Alder Bridge was opened in 1871.",
         "The Alder Bridge has 14 arches.",
+        "The Alder Bridge has two towers.",
         "In 1990, the Alder Bridge was closed.",
     ]

@@ -76,6 +76,13 @@ def test_a_literal_matches_itself_alone(text: str) -> None:
             "By whom was Orla Brandt appointed director?",
         ),
         ("Orla Brandt has 14 books in print.", "14", "How many books does Orla Brandt have?"),
+        ("Orla Brandt drew more than 14 maps.", "14", "How many maps did Orla Brandt draw?"),
+        (
+            "Orla Brandt has been advised by Tom Hay since 1950.",
+            "Tom Hay",
+            "By whom has Orla Brandt been advised since 1950?",
+        ),
+        ("Orla Brandt is a small town in Selby.", "Selby", "Where is Orla Brandt located?"),
         (
             "Orla Brandt has been elected to the Academy in 1971.",
             "1971",
@@ -107,6 +114,9 @@ def test_a_good_question_fits_the_pattern(statement: str, answer: str, question:
         "Orla Brandt taught, and in 1948 she met him.",
         "Orla Brandt was not born in 1948 or so they say.",
         "Orla Brandt appeared in Hamlet.",
+        "Orla Brandt worked on a map left by Bruno Hase.",
+        "Orla Brandt was drawn by Bruno and later painted by Hase.",
+        "Orla Brandt built Old College in Otterby.",
         "Orla Brandt studied Engineering in depth.",
     ],
 )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datagen.generate.passages.excerpts import Excerpt
+from datagen.generate.passages.spans import find_spans
 from datagen.generate.passages.topic import Topic
 from datagen.generate.passages.wording import GAP, Clause, askable
 from datagen.generate.passages.words import content_stems, new_names, new_words, runs_in, words
@@ -106,9 +107,13 @@ def _new_pairs(statement: str, source: str) -> list[tuple[str, str]]:
 
 
 def _stands_there(clause: Clause, statement: str, source: str, topic: Topic) -> bool:
-    """Whether the answer follows the same two words in the source, or opens the sentence there."""
+    """Whether the answer follows the same words in the source, or opens the sentence there.
+
+    Two words, or one where the source has no other span of the answer's kind.
+    """
     span = clause.span
-    led_by = " ".join(words(statement[: span.start])[-2:])
+    alone = sum(other.kind == span.kind for other in find_spans(source)) == 1
+    led_by = " ".join(words(statement[: span.start])[-1 if alone else -2 :])
     opening = source.partition(topic.inside)[0] if not source.startswith(topic.subject) else ""
     return runs_in(f"{led_by} {span.text}", source) or runs_in(span.text, opening)
 
@@ -135,11 +140,13 @@ def question_problem(question: str, fact: Fact, excerpt: Excerpt, topic: Topic) 
 def _plain_problem(question: str, clause: Clause, pattern: str) -> str | None:
     if not re.fullmatch(pattern, question):
         return "other_words"
-    if _BROKEN.search(question):
+    counted = question.startswith("How many ") and question.endswith(" of?")
+    if _BROKEN.search(question.removesuffix(" of?") if counted else question):
         return "broken_question"
     if vague := _VAGUE.search(question):
         return f"vague_question: {vague[0]}"
-    if kept_share(question, clause.before) < _MIN_KEPT:
+    once = clause.verb in ("born", "died")
+    if not once and kept_share(question, clause.before) < _MIN_KEPT:
         return "leaves_out"
     return None
 

@@ -27,6 +27,8 @@ _OPENING = (
     r"(?:(?:In|On|At|By|After|During|From|Since|Until|Between|Following|As|For|Before|With|When)"
     r"\b[^,;]{2,60}, |In (?:\w+ )?\d{4} )"
 )
+# "It was announced that ..." is about nothing.
+_IMPERSONAL = re.compile(r"It (?:\w+ ){1,3}(?:[^,.]* )?that\b")
 _REFERS = re.compile(
     r"\b(?:he|she|it|they|his|her|its|their|this|these|those|such)\b", re.IGNORECASE
 )
@@ -94,7 +96,7 @@ def standalone(passage: Passage, topic: Topic) -> list[str]:
     pattern = _about(topic)
     for sentence in passage.sentences:
         match = pattern.match(sentence)
-        if match is None or _REFERS.search(match["opening"] or ""):
+        if match is None or _REFERS.search(match["opening"] or "") or _IMPERSONAL.match(sentence):
             clear = clear and match is not None
             continue
         alias = match["name"] is not None and match["name"] != topic.subject

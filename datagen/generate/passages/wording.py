@@ -45,12 +45,16 @@ _PLACE_NOUN = re.compile(
     r"|temple|theatre|town|township|tower|university|valley|village)"
     r" (?:(?:located|situated) )?((?:in|near|at)(?: the)?)$"
 )
+_ROUGHLY = re.compile(
+    r"(?:^| )(?:(?:about|around|approximately|almost|nearly|over|roughly|some|up to"
+    r"|(?:more|less|fewer) than|at (?:least|most)) ?)+$"
+)
 _PLACED = frozenset(
     re.findall(
         r"\S+",
         "arrive base bear build bury die educate establish find form found grow headquarter "
         "hold incorporate invent kill launch lie list live locate marry move occur open "
-        "operate publish raise reside restore record release serve settle situate spend stand "
+        "operate publish raise reside restore record release settle situate spend stand "
         "station stay take teach train work",
     )
 )
@@ -146,7 +150,7 @@ def take_apart(statement: str, topic: Topic, span: Span) -> Clause | None:
         verbs: tuple[str, ...] = (verb,)
     else:
         past = is_past(verb) or verb == "had"
-        plain = past or verb.endswith("s") or not tokens
+        plain = (past or verb.endswith("s") or not tokens) and not set(tokens) & (_BE | _HAVE)
         auxiliaries = ("did",) if past else ("does",) if verb.endswith("s") else ("do", "does")
         verbs = tuple(base_forms(verb))
     if not plain:
@@ -193,11 +197,12 @@ def question_pattern(clause: Clause) -> str | None:
     elif kind == "number":
         counted = re.match(r"((?:[a-z-]+ )?[a-z-]+s)\b(?! of the)", after)
         if counted and last not in ("in", "at", "of", "to", "by", "top", "number", "no", "age"):
-            openings, before = [f"How many {counted[1]}"], clause.before
+            openings, before = [f"How many {counted[1]}"], _ROUGHLY.sub("", clause.before)
             after = after[counted.end() :].strip()
-    elif last == "by" and re.search(r"\bby\b", before):
-        return None
     elif last == "by":
+        passive = clause.verb.startswith("been ") or clause.auxiliaries[0] in _BE
+        if not passive or re.search(r"\bby\b", before):
+            return None
         openings = ["By whom"]
         return _one_of([*_who(clause, before, after), *_asked(clause, openings, before, after)])
     elif last in ("in", "at", "near"):
@@ -232,7 +237,7 @@ def _which(clause: Clause, before: str, noun: str) -> tuple[list[str], str]:
 
 def _who(clause: Clause, before: str, after: str) -> list[str]:
     """`was designed by ____` -> Who designed: the participle must also be a past form."""
-    if not is_past(clause.verb):
+    if not is_past(clause.verb) or " " in clause.verb:
         return []
     tail = _optional(before) + _optional(after)
     return [f"Who {literal(clause.verb)} {literal(clause.topic.inside)}{tail}"]
