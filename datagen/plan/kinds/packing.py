@@ -45,10 +45,20 @@ def token_partitions(context: StepContext) -> int:
     return input_shards(context, context.step.inputs[0])
 
 
+def _renderer(context: StepContext) -> Renderer:
+    """The plan's tokenizer, loaded once for all of a run's steps."""
+    spec = TokenizerSpec.model_validate(context.arguments["tokenizer"])
+    memo = context.services.memo
+    key = f"tokenizer {spec.name}"
+    if key not in memo:
+        memo[key] = Renderer(spec, context.services.workspace.root)
+    renderer: Renderer = memo[key]
+    return renderer
+
+
 def run_tokens(context: StepContext, partitions: Sequence[int]) -> None:
     """Render records to token ids and loss mask."""
-    spec = TokenizerSpec.model_validate(context.arguments["tokenizer"])
-    renderer = Renderer(spec, context.services.workspace.root)
+    renderer = _renderer(context)
     paths = context.inputs[context.step.inputs[0]].paths()
     for partition in partitions:
         context.check_stop()
@@ -337,13 +347,11 @@ def _figures(
                     "capped": entry["capped"],
                 }
             )
-    spec = TokenizerSpec.model_validate(context.arguments["tokenizer"])
-    renderer = Renderer(spec, context.services.workspace.root)
     return {
         "mixture": mixture,
         "row_tokens": context.arguments["row_tokens"],
-        "tokenizer": spec.name,
-        "vocabulary": renderer.vocabulary,
+        "tokenizer": context.arguments["tokenizer"]["name"],
+        "vocabulary": _renderer(context).vocabulary,
         "waste": round(rows.waste, 6),
     }
 
