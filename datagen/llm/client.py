@@ -5,7 +5,8 @@
         client.requests_sent, client.prompt_tokens, client.completion_tokens, client.faults
 
 A client belongs to the event loop it is used in. Errors: `ServiceDown` when no endpoint will answer
-anything (all refuse connections for `down_after_s`, or one says 401 or 404): stop, mend, resume.
+anything (all refuse connections for `down_after_s` or fail all that they get over
+`down_after_rests`, which takes 8 minutes, or one says 401 or 404): stop, mend, resume.
 `RequestRefused` when this request alone is refused. `ServiceError` when its attempts are used up.
 """
 
@@ -54,6 +55,7 @@ class Client:
         attempts: int = 6,
         timeout_s: float = 600.0,
         down_after_s: float = 10.0,
+        down_after_rests: int = 20,
         max_bytes: int = 64 << 20,
     ) -> None:
         """Touch nothing yet; `endpoints` may be a function, called when the first is needed."""
@@ -66,8 +68,10 @@ class Client:
         self._attempts = attempts
         self._timeout_s = timeout_s
         self._down_after_s = down_after_s
+        self._down_after_rests = down_after_rests
         self._max_bytes = max_bytes
         self._down: str | None = None
+        self._last_fault: Fault | None = None
         self._unopened: DatagenError | None = None
         self._lines: list[_Line] = []
         self._opening = asyncio.Lock()
@@ -150,6 +154,7 @@ class Client:
             completion = await line.transport.send(body)
         except Fault as fault:
             self.faults[fault.kind] += 1
+            self._last_fault = fault
             # Nothing was sent where nobody listens; such attempts are not counted as requests.
             self.requests_sent -= fault.kind == "unreachable"
             if fault.retryable:
@@ -243,13 +248,11 @@ class Client:
                 waiter.set_result(None)
 
     def _raise_if_down(self, now: float) -> None:
-        since = [line.pace.unreachable_since for line in self._lines]
-        known = [moment for moment in since if moment is not None]
         if self._down is None:
-            if len(known) < len(since) or now - max(known) < self._down_after_s:
+            if not all(self._is_down(line.pace, now) for line in self._lines):
                 return
             urls = ", ".join(line.transport.url for line in self._lines)
-            self._down = f"nothing answers at {urls} for {now - max(known):.0f} s"
+            self._down = f"no answer from {urls}; the last attempt: {self._last_fault}"
             self._wake_all()
         raise ServiceDown(
             self._down,
@@ -257,3 +260,9 @@ class Client:
             fix="start the server (scripts/serve) or correct the profile's endpoints, then run "
             "again: every answer so far is kept",
         )
+
+    def _is_down(self, pace: Pace, now: float) -> bool:
+        """Whether an endpoint has refused connections, or failed all it got, for long enough."""
+        since = pace.unreachable_since
+        refused = since is not None and now - since >= self._down_after_s
+        return refused or pace.rests >= self._down_after_rests

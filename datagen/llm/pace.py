@@ -21,7 +21,8 @@ class Pace:
 
     The limit doubles each round trip until the first sign of congestion, then grows by `_GROWTH`
     a round trip and halves on congestion, once for each batch that was under way. After
-    `_TRIP_AFTER` failures in a row the endpoint rests, longer each time, and one request probes it.
+    `_TRIP_AFTER` failures in a row the endpoint rests, longer each time, and one request probes it;
+    `rests` counts those since the last answer.
     """
 
     def __init__(self, ceiling: int) -> None:
@@ -34,7 +35,7 @@ class Pace:
         self._throttled = 0
         self._slow_start = True
         self._halved_at = -1.0
-        self._rests = 0
+        self.rests = 0
         self._rested_at = -1.0
 
     @property
@@ -55,7 +56,7 @@ class Pace:
     def succeeded(self) -> None:
         """Note an answer: the endpoint is well, and the limit grows."""
         self.reached()
-        self._failures = self._throttled = self._rests = 0
+        self._failures = self._throttled = self.rests = 0
         step = 1.0 if self._slow_start else _GROWTH / self.limit
         self.limit = min(self.ceiling, self.limit + step)
 
@@ -84,7 +85,7 @@ class Pace:
             self.resting_until = max(self.resting_until, now + fault.retry_after_s)
         # Failures of one batch are one event, however many requests it held.
         if self._failures >= _TRIP_AFTER and started > self._rested_at:
-            rest = min(_LONGEST_REST_S, _REST_S * 2 ** min(self._rests, 8))
+            rest = min(_LONGEST_REST_S, _REST_S * 2 ** min(self.rests, 8))
             self.resting_until = max(self.resting_until, now + rest)
-            self._rests += 1
+            self.rests += 1
             self._rested_at = now

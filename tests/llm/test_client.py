@@ -117,6 +117,16 @@ def test_a_dead_endpoint_stops_everything_within_its_bound() -> None:
     assert results[0].exit_code == 3  # type: ignore[union-attr]
 
 
+def test_an_endpoint_that_only_fails_stops_everything() -> None:
+    started = time.monotonic()
+    with FaultServer(script=lambda body, times: "500") as server:
+        results = using([server.url], ask_many(60), down_after_rests=1)
+        assert server.received < 60
+    assert time.monotonic() - started < 4
+    assert all(isinstance(result, ServiceDown) for result in results)
+    assert server.url in str(results[0]) and "scripted 500" in str(results[0])
+
+
 def test_a_dead_endpoint_beside_a_live_one_costs_nothing() -> None:
     with FaultServer() as server:
         answers = using([dead_url(), server.url], ask_many(60), down_after_s=0.2)
