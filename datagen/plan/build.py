@@ -27,6 +27,8 @@ from datagen.shards.manifest import MANIFEST_NAME, read_manifest
 from datagen.shards.parquet import FileEntry, file_sha256, fsync_directory, write_bytes
 from datagen.workspace.load import Workspace
 
+_INTERRUPTED = 130
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
@@ -126,15 +128,19 @@ def build(
 
 @contextmanager
 def _stop_on_interrupt(progress: Progress) -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a request to stop; the second one interrupts at once."""
+    """Turn the first Ctrl-C into a request to stop; the second one ends the process.
+
+    Nothing is lost by it: whatever is finished is durable, and a server of ours ends by itself.
+    """
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopping
         return
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        if stopping.is_set():
+            os._exit(_INTERRUPTED)
         stopping.set()
-        signal.signal(number, before[number])
         progress.note("stopping: finishing what is in flight (again to stop at once)")
 
     before = {int(n): signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
