@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -132,7 +131,7 @@ def execute(
     if all(is_finished(step.directory(out)) for step in plan.steps):
         outcome.cached = [step.name for step in plan.steps]
         return outcome
-    with lock(out, wait=wait, progress=progress):
+    with lock(out, wait=wait, progress=progress, stopping=stopping):
         for step in plan.steps:
             if is_finished(step.directory(out)):
                 outcome.cached.append(step.name)
@@ -263,11 +262,13 @@ def _disk_error(error: OSError, step: Step, out: Path) -> DataError:
 
 
 @contextmanager
-def lock(out: Path, *, wait: bool, progress: Progress) -> Iterator[None]:
+def lock(
+    out: Path, *, wait: bool, progress: Progress, stopping: threading.Event | None = None
+) -> Iterator[None]:
     """Hold out/.lock for the time of a run; the kernel frees it even after a kill.
 
     Raises WorkspaceError where another process holds it (unless `wait`), or where `out` cannot be
-    written.
+    written; Interrupted after a request to stop waiting.
     """
     path = out / ".lock"
     try:
@@ -297,7 +298,8 @@ def lock(out: Path, *, wait: bool, progress: Progress) -> Iterator[None]:
             if not announced:
                 progress.note(f"waiting: {holder} is building here")
                 announced = True
-            time.sleep(_LOCK_POLL_S)
+            if stopping is not None and stopping.wait(_LOCK_POLL_S):
+                raise Interrupted
         file.seek(0)
         file.truncate()
         file.write(f"process {os.getpid()} ({' '.join(sys.argv[1:3])})")

@@ -7,12 +7,14 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import METHOD, Tiny, forget_extension, prose, write_tiny
+from tests.conftest import METHOD, Ran, Tiny, forget_extension, prose, write_tiny
 
 # Notes each row it drafts; `fuse` makes one row fail, `brake` asks the run to stop, `gate` waits.
 WATCHED = METHOD.replace(
@@ -84,6 +86,19 @@ def wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
+def interrupted_soon(action: Callable[[], Ran]) -> Ran:
+    """Run something in this process, and interrupt it once it handles interrupts itself."""
+
+    def interrupt() -> None:
+        while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    return action()
+
+
 def test_a_failed_step_resumes(watched: Tiny) -> None:
     """Committed partitions are not done again, strays vanish, and the bytes are the same."""
     fuse = watched.root / "extension" / "fuse"
@@ -144,6 +159,9 @@ def test_interrupt_and_lock_across_processes(watched: Tiny) -> None:
         assert "--wait" in held.err and str(watched.out) in held.err
         collected = watched.run("gc")
         assert collected.code == 2 and str(first.pid) in collected.err
+        stopped = interrupted_soon(lambda: watched.run(*command, "--wait"))
+        assert stopped.code == 130
+        assert f"waiting: process {first.pid}" in stopped.err
         waiter = watched.start(*command, "--wait")
         try:
             first.send_signal(signal.SIGINT)

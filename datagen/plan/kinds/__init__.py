@@ -30,7 +30,14 @@ KINDS: Mapping[str, StepKind] = {
     "seeds": StepKind(
         partitions=generation.one_partition,
         run=generation.run_seeds,
-        code=("datagen.plan.kinds.generation", "datagen.shards.sources", *_SHARDS),
+        code=(
+            "datagen.plan.kinds.generation",
+            "datagen.plan.licences",
+            "datagen.shards.hub",
+            "datagen.shards.sources",
+            "datagen.generate.stamp",
+            *_SHARDS,
+        ),
     ),
     "generate": StepKind(
         partitions=generation.generate_partitions,
@@ -41,6 +48,7 @@ KINDS: Mapping[str, StepKind] = {
             "datagen.llm.ask",
             "datagen.llm.prompts",
             "datagen.llm.answers",
+            "datagen.llm.wire",
             *_SIEVE,
             *_SHARDS,
         ),
@@ -70,6 +78,7 @@ KINDS: Mapping[str, StepKind] = {
             "datagen.plan.kinds.curation",
             "datagen.curate.decontaminate",
             "datagen.curate.words",
+            "datagen.shards.sources",
             *_SIEVE,
             *_SHARDS,
         ),
