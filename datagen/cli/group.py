@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from datagen import __version__
-from datagen.errors import DatagenError
+from datagen.errors import DataError, DatagenError
 
 # Command -> the module that defines it and its one-line help, so that `--help` imports none.
 _COMMANDS = {
@@ -30,6 +31,9 @@ _COMMANDS = {
     "publish": ("share", "Upload a build and its card to Hugging Face."),
     "train": ("share", "Train a model on a build's token shards."),
 }
+
+# What a machine may refuse to any command; every other OSError is a mistake of ours.
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class _Lazy(click.Group):
@@ -77,6 +81,16 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        failure = DataError(
+            f"the system refuses: {error.strerror}",
+            where=error.filename and str(error.filename),
+            fix="free some space or mend the permissions, and run the same command",
+        )
+        _print_error(failure, as_json="--json" in arguments)
+        return failure.exit_code
     return code if isinstance(code, int) else 0
 
 

@@ -208,7 +208,7 @@ def test_same_bytes_anywhere(built: Tiny, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
-@pytest.mark.parametrize("size_kb", [60, 200, 330])
+@pytest.mark.parametrize("size_kb", [4, 60, 200, 330])
 def test_full_disk(built: Tiny, tmp_path: Path, size_kb: int) -> None:
     """A disk that fills up leaves no manifest of the step; with room, the command goes on."""
     disk = tmp_path / "disk"
@@ -217,11 +217,16 @@ def test_full_disk(built: Tiny, tmp_path: Path, size_kb: int) -> None:
         pytest.skip("this root may not mount")
     command = ("build", "--mixture", "small", "--quiet", "--json", "--out", str(disk / "out"))
     try:
+        if size_kb == 4:  # full before the first byte
+            (disk / "out").mkdir()
+            (disk / "out" / "filler").write_bytes(bytes(4096))
         full = built.run(*command)
         assert full.code == 4, full.err
-        assert "the disk is full" in full.err and "free some space" in full.err
+        said = "No space left" if size_kb == 4 else "the disk is full"
+        assert said in full.err and "free some space" in full.err
         assert not (disk / "out" / "latest").exists()
         assert os.system(f"mount -o remount,size=16m '{disk}'") == 0
+        (disk / "out" / "filler").unlink(missing_ok=True)
         ended = built.run(*command)
         assert ended.code == 0, ended.err
         assert ended.json["manifest_sha256"] == built.build()["manifest_sha256"]
