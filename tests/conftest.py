@@ -127,7 +127,7 @@ class Tiny:
     def spawn(self, *arguments: str, **options: Any) -> Ran:
         """Run a command line in a process of its own."""
         with self.start(*arguments, **options) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=100)
         return Ran(code=process.returncode, out=out, err=err)
 
     def build(self, *arguments: str) -> Any:

@@ -104,3 +104,13 @@ def test_init_writes_a_workspace_that_checks(
     assert run(["check", "--workspace", str(target)]) == 0
     assert run(["init", str(target)]) == 2
     assert "already holds" in capsys.readouterr().err
+
+
+def test_doctor_looks_and_fetches_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each part has a state, and what is missing a remedy."""
+    assert run(["doctor", "--json", "--workspace", str(ROOT)]) == 0
+    parts = {part["part"]: part for part in json.loads(capsys.readouterr().out)}
+    assert {"python", "weights smollm2-135m", "ledger folder", "disk"} <= set(parts)
+    for part in parts.values():
+        assert part["state"] in ("ok", "missing")
+        assert part["found"] and (part["state"] == "ok") == (part["fix"] == "")

@@ -80,7 +80,7 @@ def tree(out: Path) -> dict[str, str]:
 
 def wait_for(path: Path) -> None:
     """Wait until another process has made a file."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < deadline, f"{path.name} never came"
         time.sleep(0.02)
@@ -166,10 +166,10 @@ def test_interrupt_and_lock_across_processes(watched: Tiny) -> None:
         try:
             first.send_signal(signal.SIGINT)
             gate.unlink()
-            _, said = first.communicate(timeout=60)
+            _, said = first.communicate(timeout=100)
             assert first.returncode == 130, said
             assert "the same command goes on" in said and "Traceback" not in said
-            out, said = waiter.communicate(timeout=60)
+            out, said = waiter.communicate(timeout=100)
         finally:
             waiter.kill()
     finally:
@@ -193,7 +193,7 @@ def test_same_bytes_anywhere(built: Tiny, tmp_path: Path) -> None:
         environment = {"PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": "C"}
         command = ("build", "--mixture", "small", "--json", "--out", str(out))
         runs.append((tiny.start(*command, environment=environment, cwd=cwd), out))
-    sums = [json.loads(process.communicate(timeout=60)[0]) for process, _ in runs]
+    sums = [json.loads(process.communicate(timeout=100)[0]) for process, _ in runs]
     here = built.build()
     assert {s["manifest_sha256"] for s in sums} == {here["manifest_sha256"]}
     assert tree(runs[0][1]) == tree(runs[1][1]) == tree(built.out)
