@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datagen.train.config import ModelConfig
 from datagen.train.documents import Documents
+from datagen.train.kernels import operations
 from datagen.train.layers import matrix
 
 
@@ -29,14 +29,12 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, documents: Documents) -> Tensor:
         """Mix each document's tokens causally: (B, T, D) -> (B, T, D)."""
-        q_BQTP, k_BKTP, v_BKTP = (
-            torch.unflatten(projection(x_BTD), -1, (-1, self.head_dim)).transpose(1, 2)
+        q_BTQP, k_BTKP, v_BTKP = (
+            torch.unflatten(projection(x_BTD), -1, (-1, self.head_dim))
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        mixed_BQTP = F.scaled_dot_product_attention(
-            q_BQTP, k_BKTP, v_BKTP, attn_mask=documents.attends_B1TT, enable_gqa=True
-        )
-        out_BTD: Tensor = self.o_proj(mixed_BQTP.transpose(1, 2).flatten(-2))
+        mixed_BTQP = operations.attention(q_BTQP, k_BTKP, v_BTKP, documents)
+        out_BTD: Tensor = self.o_proj(mixed_BTQP.flatten(-2))
         return out_BTD
 
     def initialise(self, generator: torch.Generator, std: float, residual_std: float) -> None:

@@ -97,7 +97,7 @@ class TrainConfig:
     beta2: float = 0.95
     weight_decay: float = 0.1
     clip_norm: float = 1.0
-    loss_chunk_tokens: int = 2048
+    loss_chunk_tokens: int = 8192
     checkpoint_every: int = 500
     checkpoints_kept: int = 2
     held_out_every: int = 0

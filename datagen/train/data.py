@@ -22,7 +22,7 @@ from torch import Tensor
 
 from datagen.errors import DataError
 from datagen.shards.tokens import read_rows
-from datagen.train.documents import IGNORED, PADDING
+from datagen.train.documents import IGNORED, PADDING, boundaries
 
 COLUMNS = ("input_ids", "loss_mask", "document_starts", "categories", "phase")
 Ints = npt.NDArray[np.int64]
@@ -35,6 +35,7 @@ class Batch(NamedTuple):
     `labels_BT[t]` is the id of token t+1 where that one is a target in the same document, else
     -100. `document_index_BT` numbers a window's documents from 0, padding is -1;
     `positions_BT` counts from 0 in each. `categories` names each document's, by row.
+    `boundaries_S`, where known, is `documents.boundaries` of the index.
     """
 
     inputs_BT: Tensor
@@ -42,6 +43,19 @@ class Batch(NamedTuple):
     document_index_BT: Tensor
     positions_BT: Tensor
     categories: tuple[tuple[str, ...], ...]
+    boundaries_S: Tensor | None = None
+
+    def on(self, device: torch.device) -> Batch:
+        """Copy to a device; to a GPU from pinned memory, so that nobody waits for it."""
+        if device.type == "cpu":
+            return self
+        inputs_BT, labels_BT, index_BT, positions_BT = (
+            part.pin_memory().to(device, non_blocking=True) for part in self[:4]
+        )
+        begins_S = self.boundaries_S
+        if begins_S is not None:
+            begins_S = begins_S.pin_memory().to(device, non_blocking=True)
+        return Batch(inputs_BT, labels_BT, index_BT, positions_BT, self.categories, begins_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +232,7 @@ def collate(windows: Sequence[Window], tokens: int) -> Batch:
         torch.from_numpy(index),
         torch.from_numpy(positions),
         tuple(window.categories for window in windows),
+        boundaries(torch.from_numpy(index)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,23 +12,43 @@ PADDING = -1
 IGNORED = -100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Documents:
-    """The documents of a batch: their index (padding -1), what is a token, who attends to whom."""
+    """The documents of a batch: their index (padding -1), what is a token, and what follows.
+
+    `begins_S`, where known, is `boundaries` of the index: finding it would wait for the device.
+    """
 
     index_BT: Tensor
     is_token_BT: Tensor
-    attends_B1TT: Tensor
+    begins_S: Tensor | None
+
+    @cached_property
+    def attends(self) -> Tensor:
+        """Let a token attend to its document's past and itself: shape (B, 1, T, T)."""
+        same_BTT = self.index_BT.unsqueeze(-1) == self.index_BT.unsqueeze(-2)
+        return same_BTT.tril().unsqueeze(1)
+
+    @cached_property
+    def boundaries(self) -> Tensor:
+        """Where documents begin in the batch laid end to end, and its length."""
+        return boundaries(self.index_BT) if self.begins_S is None else self.begins_S
 
 
-def documents_of(index_BT: Tensor) -> Documents:
-    """Derive the masks that layers need; a token attends to its document's past and itself."""
-    same_BTT = index_BT.unsqueeze(-1) == index_BT.unsqueeze(-2)
-    return Documents(
-        index_BT=index_BT,
-        is_token_BT=index_BT != PADDING,
-        attends_B1TT=same_BTT.tril().unsqueeze(1),
-    )
+def documents_of(index_BT: Tensor, begins_S: Tensor | None = None) -> Documents:
+    """Describe a batch by its document index."""
+    return Documents(index_BT=index_BT, is_token_BT=index_BT != PADDING, begins_S=begins_S)
+
+
+def boundaries(index_BT: Tensor) -> Tensor:
+    """Find where documents begin in the batch laid end to end, and its length: int32.
+
+    Padding counts as a document, and no document runs from row to row.
+    """
+    begins_BT = torch.ones_like(index_BT, dtype=torch.bool)
+    begins_BT[:, 1:] = index_BT[:, 1:] != index_BT[:, :-1]
+    starts_S = begins_BT.flatten().nonzero().flatten()
+    return torch.cat([starts_S, starts_S.new_tensor([index_BT.numel()])]).int()
 
 
 def ahead(values_BT: Tensor, index_BT: Tensor, steps: int, fill: int) -> Tensor:

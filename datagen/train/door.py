@@ -63,14 +63,16 @@ def train(
     out: Path,
     seed: int = 0,
     resume: bool = False,
+    device: str | None = None,
     on_step: Callable[[StepReport], None] = lambda report: None,
 ) -> TrainReport:
-    """Train a model on token shards for `steps` steps in all, on the CPU.
+    """Train a model on token shards for `steps` steps in all.
 
     `config.model` takes the `vocabulary` of the build. `out` receives `run.json`,
     `telemetry.jsonl` and `checkpoints/step-*/`; `resume` goes on from its last checkpoint,
     bitwise as if never stopped where `steps` is the same. Ctrl-C finishes the step, checkpoints
-    and returns with `interrupted`. Raises WorkspaceError (settings, `out`) or DataError (shards).
+    and returns with `interrupted`. `device` defaults to a GPU where there is one, else the CPU.
+    Raises WorkspaceError (settings, `out`) or DataError (shards).
     """
     try:
         from datagen.train.loop import run
@@ -91,5 +93,6 @@ def train(
         out=out,
         seed=seed,
         resume=resume,
+        device=device,
         on_step=on_step,
     )

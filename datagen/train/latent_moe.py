@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datagen.train.config import ModelConfig
 from datagen.train.documents import Documents
-from datagen.train.kernels import reference
+from datagen.train.kernels import operations
 from datagen.train.layers import DTYPES, matrix, wide_parameter
 
 
@@ -49,41 +48,28 @@ class LatentMoE(nn.Module):
 
     def forward(self, x_BTD: Tensor, documents: Documents) -> tuple[Tensor, Routing]:
         """Send each token to its experts: (B, T, D) -> (B, T, D); padding reaches none of them."""
-        scores_BTE = torch.sigmoid(F.linear(reference.wide(x_BTD), self.router))
+        scores_BTE = torch.sigmoid(operations.router_logits(x_BTD, self.router))
         choice_BTK = (scores_BTE + self.expert_bias_E).detach().topk(self.config.top_k).indices
         chosen_BTK = scores_BTE.gather(-1, choice_BTK)
         gate_BTK = chosen_BTK / (chosen_BTK.sum(-1, keepdim=True) + 1e-20)
         gate_BTK = gate_BTK * self.config.routed_scaling
 
         latent_BTI = self.latent_down(x_BTD) if self.latent_down is not None else x_BTD
-        mixed_NI, tokens_E = self._experts(
+        mixed_NI, tokens_E = operations.experts(
             latent_BTI.flatten(0, 1),
             choice_BTK.flatten(0, 1).masked_fill(
                 ~documents.is_token_BT.flatten()[:, None], self.config.experts
             ),
             gate_BTK.flatten(0, 1),
+            self.up_EIF,
+            self.down_EFI,
         )
         routed_BTD = mixed_NI.view_as(latent_BTI)
         if self.latent_up is not None:
             routed_BTD = self.latent_up(routed_BTD)
-        shared_BTD = self.shared_down(reference.relu2(self.shared_up(x_BTD)))
+        shared_BTD = self.shared_down(operations.relu2(self.shared_up(x_BTD)))
         balance_B = balance_loss(scores_BTE, choice_BTK, documents.is_token_BT)
         return routed_BTD + shared_BTD, Routing(tokens_E, balance_B)
-
-    def _experts(self, x_NI: Tensor, choice_NK: Tensor, gate_NK: Tensor) -> tuple[Tensor, Tensor]:
-        """Sort token slots by expert, run each expert on its run, weigh and add up per token."""
-        experts, top_k = self.config.experts, self.config.top_k
-        slot_expert_M = choice_NK.flatten()
-        order_M = slot_expert_M.argsort(stable=True)
-        tokens_E = torch.bincount(slot_expert_M, minlength=experts + 1)[:experts]
-        hidden_MF = reference.grouped_linear(x_NI[order_M // top_k], self.up_EIF, tokens_E)
-        out_MI = reference.grouped_linear(reference.relu2(hidden_MF), self.down_EFI, tokens_E)
-        # Gathering by the inverse order adds each token's slots in a fixed order; a scatter-add
-        # would not be repeatable on a GPU.
-        inverse_M = torch.empty_like(order_M)
-        inverse_M[order_M] = torch.arange(len(order_M), device=order_M.device)
-        out_NKI = out_MI[inverse_M].view(*choice_NK.shape, -1)
-        return (reference.wide(out_NKI) * gate_NK.unsqueeze(-1)).sum(1).to(x_NI.dtype), tokens_E
 
     @torch.no_grad()
     def update_bias(self, tokens_E: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from datagen.train.config import ModelConfig
-from datagen.train.kernels import reference
+from datagen.train.kernels import operations
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -44,7 +44,11 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise: same shape and dtype out as in."""
-        return reference.rms_norm(x, self.weight, self.eps)
+        return self.add(x, None)[1]
+
+    def add(self, x_BTD: Tensor, delta_BTD: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return x + delta, its norm, and the sum of its squares by token (B, T)."""
+        return operations.add_norm(x_BTD, delta_BTD, self.weight, self.eps)
 
     def initialise(self, generator: torch.Generator, std: float, residual_std: float) -> None:
         """Start as the plain norm."""

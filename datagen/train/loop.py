@@ -83,13 +83,15 @@ def run(
     out: Path,
     seed: int,
     resume: bool,
+    device: str | None,
     on_step: Callable[[StepReport], None],
 ) -> TrainReport:
     """Train as `door.train` says."""
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     config = replace(config, model=replace(config.model, vocabulary=vocabulary))
-    _check(config, steps)
+    _check(config, steps, place)
     open_run(out, identity(config, shards, row_tokens=row_tokens, seed=seed), resume=resume)
-    progress = _begin(config, out, seed)
+    progress = _begin(config, out, seed, place)
     windows = Windows(
         shards=shards,
         vocabulary=vocabulary,
@@ -105,7 +107,9 @@ def run(
         decay_steps=round(config.decay_fraction * steps),
     )
     telemetry = Telemetry(out, progress.step)
-    stream = prefetch(windows.batches(config.microbatch_rows, progress.cursor), _PREFETCHED_BATCHES)
+    drawn = windows.batches(config.microbatch_rows, progress.cursor)
+    placed = ((batch.on(place), cursor) for batch, cursor in drawn)
+    stream = prefetch(placed, _PREFETCHED_BATCHES)
     with closing(stream), interruptions() as interrupted:
         for step in range(progress.step + 1, steps + 1):
             report = _advance(progress, config, stream, schedule(step - 1))
@@ -130,9 +134,10 @@ def run(
     )
 
 
-def _begin(config: TrainConfig, out: Path, seed: int) -> Progress:
+def _begin(config: TrainConfig, out: Path, seed: int, device: torch.device) -> Progress:
     """Draw a new model, or take the run up where its last checkpoint left it."""
-    model = HybridModel(config.model)
+    with device:
+        model = HybridModel(config.model)
     state = load_latest(out)
     if state is None:
         model.initialise_all(seed)
@@ -221,7 +226,8 @@ def category_losses(model: HybridModel, windows: Windows, config: TrainConfig) -
     """Return the mean next-token loss on the held-out rows by category of document, sorted."""
     sums: dict[str, tuple[float, int]] = {}
     for batch in windows.held_out(config.held_out_windows, config.microbatch_rows):
-        losses_BT = model.token_losses(batch, config.loss_chunk_tokens)
+        placed = batch.on(model.head_VD.device)
+        losses_BT = model.token_losses(placed, config.loss_chunk_tokens).cpu()
         for row, categories in enumerate(batch.categories):
             for document, category in enumerate(categories):
                 kept_T = batch.document_index_BT[row] == document
@@ -262,17 +268,20 @@ def _refuse_nonfinite(report: StepReport, out: Path) -> None:
         )
 
 
-def _check(config: TrainConfig, steps: int) -> None:
-    """Refuse a run that cannot start: no steps, or more state than the machine's memory."""
+def _check(config: TrainConfig, steps: int, device: torch.device) -> None:
+    """Refuse a run that cannot start: no steps, or more state than the device's memory."""
     if steps < 1:
         raise WorkspaceError(f"{steps} steps train nothing", where="--steps", fix="at least 1")
     count = parameter_count(config.model)
     needed = (count.backbone + count.mtp) * _BYTES_PER_PARAMETER
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+    else:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:
         raise WorkspaceError(
             f"weights, gradients and optimizer take {needed / 2**30:,.0f} GiB, "
-            f"this machine has {memory / 2**30:,.0f}",
+            f"this device has {memory / 2**30:,.0f}",
             where="--config",
             fix="--config tiny trains anywhere",
         )

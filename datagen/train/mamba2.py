@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datagen.train.config import ModelConfig
 from datagen.train.documents import Documents
-from datagen.train.kernels import reference
+from datagen.train.kernels import operations
 from datagen.train.layers import matrix, wide_parameter
 
 DT_MIN, DT_MAX = 1e-3, 0.1
@@ -39,28 +38,19 @@ class Mamba2(nn.Module):
     def forward(self, x_BTD: Tensor, documents: Documents) -> Tensor:
         """Mix each document's tokens causally: (B, T, D) -> (B, T, D)."""
         config = self.config
-        bc_width = config.mamba_groups * config.mamba_state
-        z_BTI, xbc_BTC, dt_BTH = torch.split(
+        normed_BTI = operations.mamba_mix(
             self.in_proj(x_BTD),
-            [config.mamba_inner, config.conv_channels, config.mamba_heads],
-            dim=-1,
-        )
-        xbc_BTC = reference.conv_silu(xbc_BTC, self.conv_weight, self.conv_bias, documents.index_BT)
-        inner_BTI, b_BTF, c_BTF = torch.split(
-            xbc_BTC, [config.mamba_inner, bc_width, bc_width], dim=-1
-        )
-        y_BTHP = reference.ssd(
-            torch.unflatten(inner_BTI, -1, (config.mamba_heads, config.mamba_head_dim)),
-            F.softplus(reference.wide(dt_BTH) + self.dt_bias),
-            -self.a_log.exp(),
-            torch.unflatten(b_BTF, -1, (config.mamba_groups, config.mamba_state)),
-            torch.unflatten(c_BTF, -1, (config.mamba_groups, config.mamba_state)),
+            self.conv_weight,
+            self.conv_bias,
+            self.dt_bias,
+            self.a_log,
             self.skip,
+            self.norm_weight,
             documents.index_BT,
+            config.mamba_groups,
+            config.mamba_state,
+            config.norm_eps,
             config.ssd_chunk,
-        )
-        normed_BTI = reference.gated_group_norm(
-            y_BTHP.flatten(-2), z_BTI, self.norm_weight, config.mamba_groups, config.norm_eps
         )
         out_BTD: Tensor = self.out_proj(normed_BTI)
         return out_BTD

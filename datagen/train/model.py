@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from datagen.train.config import ModelConfig
 from datagen.train.data import Batch
 from datagen.train.documents import IGNORED, Documents, ahead, documents_of
-from datagen.train.kernels import reference
+from datagen.train.kernels import operations, reference
 from datagen.train.latent_moe import LatentMoE, Routing
 from datagen.train.layers import DTYPES, Initialises, RMSNorm, wide_parameter
 from datagen.train.mtp import MultiTokenPrediction
@@ -64,20 +64,20 @@ class HybridModel(nn.Module):
         self, inputs_BT: Tensor, documents: Documents
     ) -> tuple[Tensor, list[Routing], list[Tensor]]:
         """Run the stack: normed hidden states (B, T, D), each mixture's routing, residual sums."""
-        x_BTD = self.embedding(inputs_BT)
-        routings, residuals = [], []
+        x_BTD, delta_BTD = self.embedding(inputs_BT), None
+        routings, energies = [], []
         for layer in self.layers:
-            x_BTD, routing = layer(x_BTD, documents)
+            x_BTD, delta_BTD, energy_BT, routing = layer(x_BTD, delta_BTD, documents)
+            energies.append(energy_BT)
             if routing is not None:
                 routings.append(routing)
-            with torch.no_grad():
-                energy_BT = reference.wide(x_BTD).square().sum(-1)
-                residuals.append((energy_BT * documents.is_token_BT).sum())
-        return self.final_norm(x_BTD), routings, residuals
+        _, hidden_BTD, energy_BT = self.final_norm.add(x_BTD, delta_BTD)
+        after = [*energies[1:], energy_BT]  # the first is the embedding's
+        return hidden_BTD, routings, [(e_BT * documents.is_token_BT).sum() for e_BT in after]
 
     def forward(self, batch: Batch, loss_chunk_tokens: int) -> Sums:
         """Sum the losses of a batch; `objective` turns sums into what is minimised."""
-        documents = documents_of(batch.document_index_BT)
+        documents = documents_of(batch.document_index_BT, batch.boundaries_S)
         hidden_BTD, routings, residuals = self.backbone(batch.inputs_BT, documents)
         labels_BT, balance_B = batch.labels_BT, [routing.balance_B for routing in routings]
         losses = [self._loss(hidden_BTD, labels_BT, loss_chunk_tokens)]
@@ -107,14 +107,14 @@ class HybridModel(nn.Module):
         return embedded_BTD * (later_BT != IGNORED).unsqueeze(-1)
 
     def _loss(self, hidden_BTD: Tensor, labels_BT: Tensor, chunk_tokens: int) -> Tensor:
-        return reference.cross_entropy_sum(
+        return operations.cross_entropy_sum(
             hidden_BTD.flatten(0, 1), self.head_VD, labels_BT.flatten(), chunk_tokens
         )
 
     @torch.no_grad()
     def token_losses(self, batch: Batch, loss_chunk_tokens: int) -> Tensor:
         """Return the next-token cross entropy of every token, shape (B, T), 0 where no target."""
-        documents = documents_of(batch.document_index_BT)
+        documents = documents_of(batch.document_index_BT, batch.boundaries_S)
         hidden_BTD, _, _ = self.backbone(batch.inputs_BT, documents)
         losses_N = reference.token_losses(
             hidden_BTD.flatten(0, 1), self.head_VD, batch.labels_BT.flatten(), loss_chunk_tokens

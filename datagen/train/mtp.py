@@ -35,9 +35,9 @@ class MultiTokenPrediction(nn.Module):
         joined_BTD = torch.cat(
             [self.embedding_norm(embedding_BTD), self.hidden_norm(hidden_BTD)], dim=-1
         )
-        x_BTD, _ = self.attention(self.join(joined_BTD), documents)
-        x_BTD, routing = self.experts(x_BTD, documents)
-        return self.final_norm(x_BTD), routing
+        x_BTD, delta_BTD, _, _ = self.attention(self.join(joined_BTD), None, documents)
+        x_BTD, delta_BTD, _, routing = self.experts(x_BTD, delta_BTD, documents)
+        return self.final_norm.add(x_BTD, delta_BTD)[1], routing
 
     def initialise(self, generator: torch.Generator, std: float, residual_std: float) -> None:
         """Draw the joining matrix; the layers draw their own."""

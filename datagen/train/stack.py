@@ -15,16 +15,26 @@ MIXERS = {"M": Mamba2, "*": Attention, "E": LatentMoE}
 
 
 class Layer(nn.Module):
-    """x + mixer(norm(x)), the mixer chosen by the pattern's letter: M, E or *."""
+    """x + mixer(norm(x)), the mixer chosen by the pattern's letter: M, E or *.
+
+    The addition is left to the next layer, whose norm reads the sum anyway.
+    """
 
     def __init__(self, config: ModelConfig, letter: str) -> None:
         super().__init__()
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         self.mixer = MIXERS[letter](config)
 
-    def forward(self, x_BTD: Tensor, documents: Documents) -> tuple[Tensor, Routing | None]:
-        """Add the mixer's output to the residual stream; the routing is None without experts."""
+    def forward(
+        self, x_BTD: Tensor, delta_BTD: Tensor | None, documents: Documents
+    ) -> tuple[Tensor, Tensor, Tensor, Routing | None]:
+        """Add what the layer before left to the stream, and form this layer's part.
+
+        Returns the stream, the part still to be added, the stream's squares by token, and the
+        routing, None without experts.
+        """
+        x_BTD, normed_BTD, energy_BT = self.norm.add(x_BTD, delta_BTD)
         if isinstance(self.mixer, LatentMoE):
-            mixed_BTD, routing = self.mixer(self.norm(x_BTD), documents)
-            return x_BTD + mixed_BTD, routing
-        return x_BTD + self.mixer(self.norm(x_BTD), documents), None
+            mixed_BTD, routing = self.mixer(normed_BTD, documents)
+            return x_BTD, mixed_BTD, energy_BT, routing
+        return x_BTD, self.mixer(normed_BTD, documents), energy_BT, None

@@ -31,6 +31,18 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return (normed * weight).to(x.dtype)
 
 
+def add_norm(
+    x_BTD: Tensor, delta_BTD: Tensor | None, weight_D: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Add `delta` to the residual stream: the sum, its norm, and its squares' sum by token.
+
+    The last has no gradient.
+    """
+    sum_BTD = x_BTD if delta_BTD is None else x_BTD + delta_BTD
+    energy_BT = wide(sum_BTD.detach()).square().sum(-1)
+    return sum_BTD, rms_norm(sum_BTD, weight_D, eps), energy_BT
+
+
 def gated_group_norm(
     y_BTC: Tensor, z_BTC: Tensor, weight_C: Tensor, groups: int, eps: float
 ) -> Tensor:
@@ -121,6 +133,67 @@ def ssd(
     )
     y_BTHP = y_BCLGRP.flatten(1, 2)[:, :tokens].flatten(2, 3)
     return (y_BTHP + wide(x_BTHP) * d_H.unsqueeze(-1)).to(x_BTHP.dtype)
+
+
+def mamba_mix(
+    projected_BTF: Tensor,
+    conv_weight_CW: Tensor,
+    conv_bias_C: Tensor,
+    dt_bias_H: Tensor,
+    a_log_H: Tensor,
+    skip_H: Tensor,
+    norm_weight_I: Tensor,
+    document_index_BT: Tensor,
+    groups: int,
+    state: int,
+    eps: float,
+    chunk: int,
+) -> Tensor:
+    """Take z, x, B, C, dt side by side; convolve x, B, C; run the SSD; gate by z and normalise."""
+    heads, inner, channels = len(skip_H), len(norm_weight_I), len(conv_bias_C)
+    z_BTI, xbc_BTC, dt_BTH = torch.split(projected_BTF, [inner, channels, heads], dim=-1)
+    xbc_BTC = conv_silu(xbc_BTC, conv_weight_CW, conv_bias_C, document_index_BT)
+    inner_BTI, b_BTF, c_BTF = torch.split(xbc_BTC, [inner, groups * state, groups * state], dim=-1)
+    y_BTHP = ssd(
+        torch.unflatten(inner_BTI, -1, (heads, -1)),
+        F.softplus(wide(dt_BTH) + dt_bias_H),
+        -a_log_H.exp(),
+        torch.unflatten(b_BTF, -1, (groups, state)),
+        torch.unflatten(c_BTF, -1, (groups, state)),
+        skip_H,
+        document_index_BT,
+        chunk,
+    )
+    return gated_group_norm(y_BTHP.flatten(-2), z_BTI, norm_weight_I, groups, eps)
+
+
+def attention(q_BTQP: Tensor, k_BTKP: Tensor, v_BTKP: Tensor, attends_B1TT: Tensor) -> Tensor:
+    """Attend where the mask allows; query heads share the key and value heads in order."""
+    q_BQTP, k_BKTP, v_BKTP = (part.transpose(1, 2) for part in (q_BTQP, k_BTKP, v_BTKP))
+    mixed_BQTP = F.scaled_dot_product_attention(
+        q_BQTP, k_BKTP, v_BKTP, attn_mask=attends_B1TT, enable_gqa=True
+    )
+    return mixed_BQTP.transpose(1, 2)
+
+
+def experts(
+    x_NI: Tensor, choice_NK: Tensor, gate_NK: Tensor, up_EIF: Tensor, down_EFI: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Run each token through its chosen experts, weigh and add up; return tokens by expert too.
+
+    A choice of E is none. Token slots are sorted by expert, so that each expert has one run.
+    """
+    slot_expert_M = choice_NK.flatten()
+    order_M = slot_expert_M.argsort(stable=True)
+    tokens_E = torch.bincount(slot_expert_M, minlength=len(up_EIF) + 1)[: len(up_EIF)]
+    hidden_MF = grouped_linear(x_NI[order_M // choice_NK.shape[1]], up_EIF, tokens_E)
+    out_MI = grouped_linear(relu2(hidden_MF), down_EFI, tokens_E)
+    # Gathering by the inverse order adds each token's slots in a fixed order; a scatter-add
+    # would not be repeatable on a GPU.
+    inverse_M = torch.empty_like(order_M)
+    inverse_M[order_M] = torch.arange(len(order_M), device=order_M.device)
+    out_NKI = out_MI[inverse_M].view(*choice_NK.shape, -1)
+    return (wide(out_NKI) * gate_NK.unsqueeze(-1)).sum(1).to(x_NI.dtype), tokens_E
 
 
 def grouped_linear(x_MI: Tensor, weight_EIO: Tensor, counts_E: Tensor) -> Tensor:
