@@ -136,7 +136,7 @@ def verify_command(
     else:
         click.echo(
             f"{counts['steps']} steps, {counts['files']} files, {counts['bytes']:,} bytes: "
-            "every hash holds"
+            f"every hash holds\nmanifest {counts['manifest_sha256']}"
         )
 
 

@@ -23,7 +23,7 @@ from datagen.plan.progress import Progress
 from datagen.plan.services import Services
 from datagen.plan.steps import BuildPlan
 from datagen.plan.teacher import override_model
-from datagen.shards.manifest import MANIFEST_NAME, read_manifest
+from datagen.shards.manifest import manifest_sha256, read_manifest
 from datagen.shards.parquet import FileEntry, file_sha256, fsync_directory, write_bytes
 from datagen.workspace.load import Workspace
 
@@ -171,7 +171,7 @@ def summary(plan: BuildPlan, directory: Path, calls: int, seconds: float) -> dic
     manifest = read_manifest(directory)
     return {
         "build": str(directory),
-        "manifest_sha256": file_sha256(directory / MANIFEST_NAME),
+        "manifest_sha256": manifest_sha256(directory),
         "tokens": sum(entry.tokens for entry in manifest.files),
         "rows": manifest.rows,
         "model_calls": calls,

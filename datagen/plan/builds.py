@@ -15,7 +15,13 @@ import orjson
 from datagen.errors import DataError
 from datagen.plan.fingerprint import FINGERPRINT_DIGITS
 from datagen.shards import sql
-from datagen.shards.manifest import MANIFEST_NAME, is_finished, read_manifest, verify_files
+from datagen.shards.manifest import (
+    MANIFEST_NAME,
+    is_finished,
+    manifest_sha256,
+    read_manifest,
+    verify_files,
+)
 from datagen.shards.parquet import fsync_directory
 
 _LATEST = "latest"
@@ -59,15 +65,25 @@ def _finished(path: Path) -> Path:
     return directory
 
 
-def verify(build: Path, out: Path) -> dict[str, int]:
-    """Check the hash of every file of a build and of the steps that it rests on.
+def verify(build: Path, out: Path) -> dict[str, int | str]:
+    """Check the hash of every file and manifest that a build rests on, and of its own files.
 
+    `manifest_sha256` in the result is for the reader to compare: it vouches for all the rest.
     Raises DataError listing the files that differ.
     """
     problems: list[str] = []
     counts = {"steps": 0, "files": 0, "bytes": 0}
-    for step in sql.closure(build, out):
+    steps = sql.closure(build, out)
+    promised = {
+        out.resolve() / name / step.manifest.inputs[name]: digest
+        for step in steps
+        for name, digest in step.manifest.input_sha256.items()
+    }
+    for step in steps:
         counts["steps"] += 1
+        digest = promised.get(step.directory)
+        if digest is not None and digest != manifest_sha256(step.directory):
+            problems.append(f"{step.directory / MANIFEST_NAME}: not what the next step read")
         counts["files"] += len(step.manifest.files)
         counts["bytes"] += sum(entry.bytes for entry in step.manifest.files)
         problems += verify_files(step.directory, step.manifest.files)
@@ -80,7 +96,7 @@ def verify(build: Path, out: Path) -> dict[str, int]:
             where=str(build),
             fix="delete the folders named above and build again: the ledger keeps every answer",
         )
-    return counts
+    return {**counts, "manifest_sha256": manifest_sha256(build)}
 
 
 def preview(

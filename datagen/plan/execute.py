@@ -24,7 +24,13 @@ from datagen.errors import DataError, WorkspaceError
 from datagen.plan.progress import Progress
 from datagen.plan.services import Services
 from datagen.plan.steps import BuildPlan, Step
-from datagen.shards.manifest import ShardManifest, is_finished, read_manifest, write_manifest
+from datagen.shards.manifest import (
+    ShardManifest,
+    is_finished,
+    manifest_sha256,
+    read_manifest,
+    write_manifest,
+)
 from datagen.shards.parquet import FileEntry, fsync_directory, write_bytes
 
 _LOCK_POLL_S = 0.2
@@ -207,6 +213,9 @@ def _finish(context: StepContext, count: int, finisher: Finisher | None) -> None
             fingerprint=step.fingerprint,
             files=tuple(files),
             inputs={name: context.inputs[name].manifest.fingerprint for name in step.inputs},
+            input_sha256={
+                name: manifest_sha256(context.inputs[name].directory) for name in step.inputs
+            },
             code_version=step.code_version,
             extra=extra,
         ),

@@ -23,8 +23,9 @@ MANIFEST_NAME = "manifest.json"
 class ShardManifest:
     """What a finished step wrote, from what, with which code.
 
-    `inputs` maps each upstream step's name to its fingerprint; `extra` holds the step's own
-    figures (counts by reason, shares, tokenizer) as JSON values.
+    `inputs` maps each upstream step's name to its fingerprint, `input_sha256` to the hash of its
+    manifest, so that the hash of one manifest vouches for all that it rests on. `extra` holds the
+    step's own figures (counts by reason, shares, tokenizer) as JSON values.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class ShardManifest:
     files: tuple[FileEntry, ...]
     inputs: Mapping[str, str]
     code_version: str
+    input_sha256: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def files_under(self, folder: str) -> tuple[FileEntry, ...]:
@@ -72,6 +74,11 @@ def read_manifest(directory: Path) -> ShardManifest:
         raise DataError(
             f"not a manifest: {error}", where=str(path), fix="delete the directory and build again"
         ) from error
+
+
+def manifest_sha256(directory: Path) -> str:
+    """The hash that names a finished step: that of its manifest's bytes."""
+    return file_sha256(directory / MANIFEST_NAME)
 
 
 def is_finished(directory: Path) -> bool:

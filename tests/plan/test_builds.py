@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,34 @@ def test_any_flipped_bit_is_found(spoilt: Path, data: st.DataObject) -> None:
     finally:
         path.write_bytes(content)
     verify(build, spoilt)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_flipped_bit_of_a_manifest_is_found(spoilt: Path, data: st.DataObject) -> None:
+    """Upstream manifests are vouched for by the next step; the build's own by its printed hash."""
+    build = find_build(spoilt, "small")
+    before = verify(build, spoilt)["manifest_sha256"]
+    path = data.draw(
+        st.sampled_from(
+            sorted(p for p in spoilt.glob("*/**/manifest.json") if "latest" not in p.parts)
+        )
+    )
+    content = path.read_bytes()
+    place = data.draw(st.integers(0, 8 * len(content) - 1))
+    flipped = bytearray(content)
+    flipped[place // 8] ^= 1 << place % 8
+    path.write_bytes(flipped)
+    try:
+        if path.parent == build:
+            with contextlib.suppress(DataError):
+                assert verify(build, spoilt)["manifest_sha256"] != before
+        else:
+            with pytest.raises(DataError):
+                verify(build, spoilt)
+    finally:
+        path.write_bytes(content)
+    assert verify(build, spoilt)["manifest_sha256"] == before
 
 
 @pytest.mark.parametrize("change", ["missing", "shorter", "longer"])
