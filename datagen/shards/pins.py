@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import time
@@ -90,8 +91,14 @@ def _is_sha256(value: object) -> bool:
 
 def _write_cache(path: Path, content: Mapping[str, Any]) -> None:
     # Two commands may write at once: each has its own temporary file, and the last one wins.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".hashes.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".hashes.")
+    except OSError as error:
+        # A workspace that is read-only can be looked at all the same: hashing again costs time only.
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return
+        raise
     with os.fdopen(descriptor, "wb") as file:
         file.write(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
     Path(temporary).replace(path)

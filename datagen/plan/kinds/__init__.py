@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from datagen.plan.execute import StepContext
 from datagen.plan.kinds import curation, dedup, generation, packing
 
-_SHARDS = ("datagen.shards.parquet", "datagen.shards.records", "datagen.shards.schema")
+_SHARDS = (
+    "datagen.record",
+    "datagen.shards.parquet",
+    "datagen.shards.records",
+    "datagen.shards.schema",
+)
 _SIEVE = ("datagen.plan.kinds.sieve", "datagen.generate.stamp")
 
 
