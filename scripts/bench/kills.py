@@ -107,7 +107,11 @@ class Bench:
         self.tally = Tally()
         self.places = 8
         self.again = _AGAIN
-        self.reference = shop.build()
+        self.reference = built = shop.build()
+        print(
+            f"undisturbed: {built['tokens']:,} tokens, {built['model_calls']} requests, "
+            f"{built['seconds']} s, manifest {built['manifest_sha256'][:12]}\n"
+        )
         self.answers = shop.answers()
         self.finished = shop.root / "finished"
         shutil.copytree(shop.out, self.finished / "out", symlinks=True)
@@ -391,7 +395,7 @@ def main() -> int:
             shop = Workshop(Path(folder), endpoint="", profile="embedded")
             tally = run(Bench(shop, None, seed=given.seed), given.kills)
         else:
-            with FaultServer(answer=answer, delay_s=0.02) as server:
+            with FaultServer(answer=answer, delay_s=0.06) as server:
                 shop = Workshop(Path(folder), endpoint=server.url)
                 tally = run(Bench(shop, server, seed=given.seed), given.kills)
     report(tally, time.monotonic() - started)
