@@ -95,7 +95,7 @@ def _write_cache(path: Path, content: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".hashes.")
     except OSError as error:
-        # A workspace that is read-only can be looked at all the same: hashing again costs time only.
+        # A read-only workspace can be looked at all the same: hashing again only costs time.
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             return
         raise
