@@ -238,7 +238,7 @@ async def _collect(context: StepContext, seeds: _Seeds, results: Any) -> None:
             kept=len(result.records),
             rejected=sum(r.status == "rejected" for r in result.rejects),
             failed=sum(r.status == "failed" for r in result.rejects),
-            calls=len(result.calls),
+            calls=len({call.key for call in result.calls}),
             tokens=sum(call.completion_tokens for call in result.calls),
         )
         if part.seeds == seeds.count(current):
@@ -293,7 +293,7 @@ def _write(context: StepContext, partition: int, part: _Part) -> None:
             "rejected": sum(r.status == "rejected" for r in part.rejects),
             "failed": sum(r.status == "failed" for r in part.rejects),
             "reasons": dict(sorted(reasons.items())),
-            "calls": len(part.calls),
+            "calls": len({call.key for _, call in part.calls}),
             "completion_tokens": sum(call.completion_tokens for _, call in part.calls),
         },
     )
