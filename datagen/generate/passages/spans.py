@@ -21,7 +21,7 @@ _PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("month", re.compile(rf"\b(?:{MONTHS}) \d{{4}}\b")),
     ("day", re.compile(rf"\b(?:{MONTHS}) \d{{1,2}}\b|\b\d{{1,2}} (?:{MONTHS})\b")),
     ("title", re.compile(r"“[^“”]{2,80}”")),
-    ("name", re.compile(rf"(?<![\w’'-]){_WORD}(?:{_JOIN}(?:{_WORD}|\d+(?:\.\d+)*\b))*")),
+    ("name", re.compile(rf"(?<![\w’'-]){_WORD}(?:{_JOIN}(?:{_WORD}|\d{{1,3}}(?:\.\d+)*\b))*")),
     ("year", re.compile(rf"(?<![\w$£€,.-]){_YEAR}(?![\w%]|[,.]\d)")),
     (
         "number",

@@ -45,6 +45,7 @@ _PLACE_NOUN = re.compile(
     r"|temple|theatre|town|township|tower|university|valley|village)"
     r" (?:(?:located|situated) )?((?:in|near|at)(?: the)?)$"
 )
+_ANOTHER_TIME = re.compile(r"\b(?:after|before|since|until|when)\b")
 _ROUGHLY = re.compile(
     r"(?:^| )(?:(?:about|around|approximately|almost|nearly|over|roughly|some|up to"
     r"|(?:more|less|fewer) than|at (?:least|most)) ?)+$"
@@ -146,7 +147,7 @@ def take_apart(statement: str, topic: Topic, span: Span) -> Clause | None:
         plain = is_participle(verb.removeprefix("been ")) or (
             auxiliary in _BE and verb in ("located", "based")
         )
-        auxiliaries: tuple[str, ...] = (auxiliary,)
+        auxiliaries: tuple[str, ...] = ("was",) if verb == "born" else (auxiliary,)
         verbs: tuple[str, ...] = (verb,)
     else:
         past = is_past(verb) or verb == "had"
@@ -190,10 +191,8 @@ def question_pattern(clause: Clause) -> str | None:
     after = clause.after
     kind = clause.span.kind
     if kind in ("date", "month", "year"):
-        fitting = {"date": "on", "month": "in", "year": "in"}[kind]
-        openings = (
-            ["When", *(["In what year"] if kind == "year" else [])] if last == fitting else []
-        )
+        fits = last == ("on" if kind == "date" else "in") and not _ANOTHER_TIME.search(before)
+        openings = ["When", *(["In what year"] if kind == "year" else [])] if fits else []
     elif kind == "number":
         counted = re.match(r"((?:[a-z-]+ )?[a-z-]+s)\b(?! of the)", after)
         if counted and last not in ("in", "at", "of", "to", "by", "top", "number", "no", "age"):
@@ -229,7 +228,9 @@ def _place(clause: Clause, preposition: str) -> list[str]:
 def _which(clause: Clause, before: str, noun: str) -> tuple[list[str], str]:
     """`with rapper ____` -> With which rapper, and the words before it."""
     match = re.search(r"(?:^| )(with|by|from|for|in|at|on|near) (?:the |an? )?$", f"{before} ")
-    plain = re.fullmatch(r"[a-z]{3,}", noun) and not re.search(r"(?:ed|ing|ly|as)$", noun)
+    plain = re.fullmatch(r"[a-z]{3,}", noun) and not re.search(
+        r"(?:ed|ing|ly|as|ous|ful|ive|ic|ish)$", noun
+    )
     if match is None or not plain or noun in _NOT_VERBS:
         return [], before
     return [f"{match[1].capitalize()} which {noun}"], before[: match.start()].strip()
