@@ -64,6 +64,7 @@ def test_a_literal_matches_itself_alone(text: str) -> None:
             "1948",
             "In what year did Orla Brandt join the Linden Observatory?",
         ),
+        ("Orla Brandt was born May 3, 1920.", "May 3, 1920", "When was Orla Brandt born?"),
         ("Orla Brandt was born in Otterby.", "Otterby", "Where was Orla Brandt born?"),
         ("Orla Brandt writes in Tamil.", "Tamil", "In which language does Orla Brandt write?"),
         (

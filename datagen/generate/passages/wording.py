@@ -191,7 +191,8 @@ def question_pattern(clause: Clause) -> str | None:
     after = clause.after
     kind = clause.span.kind
     if kind in ("date", "month", "year"):
-        fits = last == ("on" if kind == "date" else "in") and not _ANOTHER_TIME.search(before)
+        leads = ("on", "") if kind == "date" else ("in",)
+        fits = last in leads and not _ANOTHER_TIME.search(before)
         openings = ["When", *(["In what year"] if kind == "year" else [])] if fits else []
     elif kind == "number":
         counted = re.match(r"((?:[a-z-]+ )?[a-z-]+s)\b(?! of the)", after)
