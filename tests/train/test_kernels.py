@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
 
-import torch.nn.functional as F  # noqa: E402, N812
+import torch.nn.functional as F  # noqa: E402
 
 from datagen.train.kernels import reference  # noqa: E402
 
