@@ -102,17 +102,13 @@ def shell_blocks(page: Path) -> list[Block]:
 def commands(text: str) -> Iterator[list[str]]:
     """The simple commands of a shell text, as words."""
     plain = re.sub(r"\\\n", " ", re.sub(r"(?m)(^|\s)#.*$", "", text))
-    lexer = shlex.shlex(plain, posix=True, punctuation_chars="();<>|&\n")
-    lexer.whitespace = " \t"
-    lexer.whitespace_split = True
-    lexer.commenters = ""
     words: list[str] = []
-    for word in lexer:
-        if re.fullmatch(r"[();<>|&\n]+", word):
+    for word in re.findall(r"""(?:"[^"]*"|'[^']*'|[^\s"';|&()<>])+|[;|&()<>\n]""", plain):
+        if re.fullmatch(r"[;|&()<>\n]", word):
             yield words
             words = []
         else:
-            words.append(word)
+            words += shlex.split(word)
     yield words
 
 
