@@ -206,10 +206,13 @@ class Bench:
         self._finish(recorded, sent)
 
     def _call_of(self, phase: str) -> Call:
-        """A traced call of the phase; in generation mostly one that has to do with answers."""
+        """A traced call of the phase, each name as likely; mostly one that answers pass through."""
         aimed = [call for call in self.traced if call.phase == phase]
         asking = [call for call in aimed if call.step is None or _ASKING in call.path]
-        return self.draw.choice(asking if asking and self.draw.random() < 0.75 else aimed)
+        if asking and self.draw.random() < 0.75:
+            aimed = asking
+        name = self.draw.choice(sorted({call.name for call in aimed}))
+        return self.draw.choice([call for call in aimed if call.name == name])
 
     def _step_of(self, phase: str) -> Step:
         wanted = [step for step in self.steps if phase in (step.phase, "manifest")]
