@@ -48,18 +48,19 @@ class LatentMoE(nn.Module):
 
     def forward(self, x_BTD: Tensor, documents: Documents) -> tuple[Tensor, Routing]:
         """Send each token to its experts: (B, T, D) -> (B, T, D); padding reaches none of them."""
-        scores_BTE = torch.sigmoid(operations.router_logits(x_BTD, self.router))
-        choice_BTK = (scores_BTE + self.expert_bias_E).detach().topk(self.config.top_k).indices
-        chosen_BTK = scores_BTE.gather(-1, choice_BTK)
-        gate_BTK = chosen_BTK / (chosen_BTK.sum(-1, keepdim=True) + 1e-20)
-        gate_BTK = gate_BTK * self.config.routed_scaling
-
+        config = self.config
+        choice_BTK, gate_BTK, balance_B = operations.route(
+            x_BTD,
+            self.router,
+            self.expert_bias_E,
+            documents.is_token_BT,
+            config.top_k,
+            config.routed_scaling,
+        )
         latent_BTI = self.latent_down(x_BTD) if self.latent_down is not None else x_BTD
         mixed_NI, tokens_E = operations.experts(
             latent_BTI.flatten(0, 1),
-            choice_BTK.flatten(0, 1).masked_fill(
-                ~documents.is_token_BT.flatten()[:, None], self.config.experts
-            ),
+            choice_BTK.flatten(0, 1),
             gate_BTK.flatten(0, 1),
             self.up_EIF,
             self.down_EFI,
@@ -68,7 +69,6 @@ class LatentMoE(nn.Module):
         if self.latent_up is not None:
             routed_BTD = self.latent_up(routed_BTD)
         shared_BTD = self.shared_down(operations.relu2(self.shared_up(x_BTD)))
-        balance_B = balance_loss(scores_BTE, choice_BTK, documents.is_token_BT)
         return routed_BTD + shared_BTD, Routing(tokens_E, balance_B)
 
     @torch.no_grad()
@@ -94,25 +94,6 @@ class LatentMoE(nn.Module):
         for parameter in narrow_stds:
             nn.init.normal_(parameter, std=residual_std, generator=generator)
         self.expert_bias_E.zero_()
-
-
-def balance_loss(scores_BTE: Tensor, choice_BTK: Tensor, is_token_BT: Tensor) -> Tensor:
-    """Measure how uneven the routing of each row is: 1 when even, shape (B,).
-
-    Per row sum_e f_e P_e, with f_e the share of slots that expert e got times E and P_e the mean
-    of its normalised score. The row is the sequence here, as in the published recipe; padding
-    does not count.
-    """
-    experts, top_k = scores_BTE.shape[-1], choice_BTK.shape[-1]
-    is_token_BT1 = is_token_BT.unsqueeze(-1)
-    tokens_B1 = is_token_BT.sum(-1, keepdim=True).clamp(min=1)
-    slots_BE = torch.zeros_like(scores_BTE[:, 0]).scatter_add_(
-        1, choice_BTK.flatten(1), is_token_BT1.expand_as(choice_BTK).flatten(1).to(scores_BTE.dtype)
-    )
-    frequency_BE = slots_BE * experts / (tokens_B1 * top_k)
-    share_BTE = scores_BTE / (scores_BTE.sum(-1, keepdim=True) + 1e-20)
-    mean_share_BE = (share_BTE * is_token_BT1).sum(1) / tokens_B1
-    return (frequency_BE * mean_share_BE).sum(-1)
 
 
 def max_violation(tokens_LE: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch", reason="the train extra is not installed")
 
 from datagen.train.config import ModelConfig  # noqa: E402
 from datagen.train.documents import documents_of  # noqa: E402
-from datagen.train.latent_moe import LatentMoE, balance_loss, max_violation  # noqa: E402
+from datagen.train.kernels.reference import balance_loss  # noqa: E402
+from datagen.train.latent_moe import LatentMoE, max_violation  # noqa: E402
 
 
 def mixture(config: ModelConfig, seed: int = 0) -> LatentMoE:

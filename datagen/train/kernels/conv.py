@@ -15,7 +15,7 @@ from torch import Tensor
 
 WIDTH = 4
 _RUN = 64
-_CHANNELS = 256
+_CHANNELS = 128
 
 
 @triton.jit
@@ -129,7 +129,7 @@ def forward(x_BTC: Tensor, weight_CW: Tensor, bias_C: Tensor, index_BT: Tensor) 
     y_BTC = torch.empty_like(x_BTC, memory_format=torch.contiguous_format)
     _forward[(triton.cdiv(tokens, _RUN), triton.cdiv(channels, _CHANNELS), rows)](
         x_BTC, weight_CW, bias_C, index_BT, y_BTC, *x_BTC.stride()[:2], tokens, channels,
-        RUN=_RUN, BC=_CHANNELS, num_warps=2,
+        RUN=_RUN, BC=_CHANNELS, num_warps=1,
     )  # fmt: skip
     return y_BTC
 
@@ -149,7 +149,7 @@ def backward(
     _backward[(runs, triton.cdiv(channels, _CHANNELS), rows)](
         x_BTC, weight_CW, bias_C, index_BT, dy_BTC, dx_BTC, partial_MWC,
         *x_BTC.stride()[:2], *dx_BTC.stride()[:2], tokens, channels,
-        RUN=_RUN, BC=_CHANNELS, num_warps=2,
+        RUN=_RUN, BC=_CHANNELS, num_warps=1,
     )  # fmt: skip
     sums_WC = partial_MWC.sum(0)
     return sums_WC[:WIDTH].T.contiguous(), sums_WC[WIDTH]

@@ -188,26 +188,3 @@ class Relu2(torch.autograd.Function):
             x, dout.contiguous(), dx, x.numel(), BLOCK=2048
         )
         return dx
-
-
-class RouterLogits(torch.autograd.Function):
-    """Multiply bfloat16 tokens by a float32 router: (N, D), (E, D) -> float32 (N, E).
-
-    The router goes in as the sum of two bfloat16 matrices, 16 bits of its 24; a product in float32
-    would cost twenty times as much. The gradient's operands are bfloat16, its sums float32.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, router_ED: Tensor) -> Tensor:
-        high_ED = router_ED.to(x_ND.dtype)
-        low_ED = (router_ED - high_ED.float()).to(x_ND.dtype)
-        ctx.save_for_backward(x_ND, high_ED)
-        both = torch.mm(x_ND, torch.cat([high_ED, low_ED]).T, out_dtype=torch.float32)
-        high_NE, low_NE = both.chunk(2, dim=1)
-        return high_NE + low_NE
-
-    @staticmethod
-    def backward(ctx: Any, dlogits_NE: Tensor) -> tuple[Tensor, Tensor]:
-        x_ND, high_ED = ctx.saved_tensors
-        narrow_NE = dlogits_NE.to(x_ND.dtype)
-        return narrow_NE @ high_ED, torch.mm(narrow_NE.T, x_ND, out_dtype=torch.float32)

@@ -10,7 +10,6 @@ from inspect import signature
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from datagen.train.documents import Documents
@@ -102,16 +101,23 @@ def attention(q_BTQP: Tensor, k_BTKP: Tensor, v_BTKP: Tensor, documents: Documen
     return torch.unflatten(mixed_NQP, 0, (rows, tokens))
 
 
-def router_logits(x_BTD: Tensor, router_ED: Tensor) -> Tensor:
-    """Score each expert for each token in float32 (or wider): (B, T, D) -> (B, T, E)."""
+def route(
+    x_BTD: Tensor,
+    router_ED: Tensor,
+    bias_E: Tensor,
+    is_token_BT: Tensor,
+    top_k: int,
+    scaling: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose experts: the choice (E at padding), the gates, the balance loss by row."""
     if not _fast(x_BTD):
-        return F.linear(reference.wide(x_BTD), router_ED)
-    from datagen.train.kernels.moe import RouterLogits
+        return reference.route(x_BTD, router_ED, bias_E, is_token_BT, top_k, scaling)
+    from datagen.train.kernels.routing import Route
 
-    logits_NE: Tensor = RouterLogits.apply(  # type: ignore[no-untyped-call]
-        x_BTD.flatten(0, 1), router_ED
+    out: tuple[Tensor, Tensor, Tensor] = Route.apply(  # type: ignore[no-untyped-call]
+        x_BTD, router_ED, bias_E, is_token_BT, top_k, scaling
     )
-    return torch.unflatten(logits_NE, 0, x_BTD.shape[:2])
+    return out
 
 
 def experts(

@@ -176,6 +176,46 @@ def attention(q_BTQP: Tensor, k_BTKP: Tensor, v_BTKP: Tensor, attends_B1TT: Tens
     return mixed_BQTP.transpose(1, 2)
 
 
+def route(
+    x_BTD: Tensor,
+    router_ED: Tensor,
+    bias_E: Tensor,
+    is_token_BT: Tensor,
+    top_k: int,
+    scaling: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose experts by sigmoid score plus bias, and weigh them by the scores alone.
+
+    Returns the choice (B, T, K), E at padding; the gates (B, T, K), which sum to `scaling`; and
+    the balance loss (B,). The bias has no gradient.
+    """
+    scores_BTE = torch.sigmoid(F.linear(wide(x_BTD), router_ED))
+    choice_BTK = (scores_BTE + bias_E).detach().topk(top_k).indices
+    chosen_BTK = scores_BTE.gather(-1, choice_BTK)
+    gate_BTK = chosen_BTK / (chosen_BTK.sum(-1, keepdim=True) + 1e-20) * scaling
+    balance_B = balance_loss(scores_BTE, choice_BTK, is_token_BT)
+    return choice_BTK.masked_fill(~is_token_BT[..., None], len(router_ED)), gate_BTK, balance_B
+
+
+def balance_loss(scores_BTE: Tensor, choice_BTK: Tensor, is_token_BT: Tensor) -> Tensor:
+    """Measure how uneven the routing of each row is: 1 when even, shape (B,).
+
+    Per row sum_e f_e P_e, with f_e the share of slots that expert e got times E and P_e the mean
+    of its normalised score. The row is the sequence here, as in the published recipe; padding
+    does not count.
+    """
+    experts, top_k = scores_BTE.shape[-1], choice_BTK.shape[-1]
+    is_token_BT1 = is_token_BT.unsqueeze(-1)
+    tokens_B1 = is_token_BT.sum(-1, keepdim=True).clamp(min=1)
+    slots_BE = torch.zeros_like(scores_BTE[:, 0]).scatter_add_(
+        1, choice_BTK.flatten(1), is_token_BT1.expand_as(choice_BTK).flatten(1).to(scores_BTE.dtype)
+    )
+    frequency_BE = slots_BE * experts / (tokens_B1 * top_k)
+    share_BTE = scores_BTE / (scores_BTE.sum(-1, keepdim=True) + 1e-20)
+    mean_share_BE = (share_BTE * is_token_BT1).sum(1) / tokens_B1
+    return (frequency_BE * mean_share_BE).sum(-1)
+
+
 def experts(
     x_NI: Tensor, choice_NK: Tensor, gate_NK: Tensor, up_EIF: Tensor, down_EFI: Tensor
 ) -> tuple[Tensor, Tensor]:

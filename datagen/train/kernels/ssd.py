@@ -19,9 +19,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-CHUNK = 128
-SPLIT = 2
-"""Parts of a chunk, each the rows of one program."""
+CHUNK = 64
+"""Tokens of a chunk: a longer one saves states, but its products no longer fit the registers."""
+STATE_BLOCK = 128
+"""Columns of the state that one scanning program carries."""
 
 
 class Saved(NamedTuple):
@@ -33,6 +34,15 @@ class Saved(NamedTuple):
     from_start_BHT: Tensor
     carry_BHC: Tensor
     states_BCHPN: Tensor
+
+
+@triton.jit
+def within(sum_left, restarts_left, sum_right, restarts_right):
+    """Add up, but begin anew where the right part restarts."""
+    return (
+        tl.where(restarts_right > 0, sum_right, sum_left + sum_right),
+        tl.maximum(restarts_left, restarts_right),
+    )
 
 
 @triton.jit
@@ -57,8 +67,11 @@ def _decays(
     )  # fmt: skip
     a = tl.load(a_ptr + h, mask=head_ok, other=0.0)
     step_decay = dt * a[None, :]
-    decay = tl.cumsum(step_decay, axis=0)
-    total = tl.sum(step_decay, axis=0)
+    # Sums begin anew with a document: one's rounding must not hang on what stands before it.
+    previous = tl.load(index_ptr + row * tokens + t - 1, mask=inside & (t > 0), other=-2)
+    begins = (document != previous)[:, None] & (h >= 0)[None, :]
+    decay, _ = tl.associative_scan((step_decay, begins.to(tl.int32)), 0, within)
+    total = tl.sum(tl.where((t == last)[:, None], decay, 0.0), axis=0)
     kept = (document == document_last).to(tl.float32)
     continues = (document == document_before).to(tl.float32)
     carried = (document_last == document_before).to(tl.float32)
@@ -74,13 +87,17 @@ def _decays(
 
 @triton.jit
 def _scan(
-    u_ptr, k_ptr, scale_ptr, dt_ptr, carry_ptr, out_ptr,
+    u_ptr, k_ptr, scale_ptr, dt_ptr, carry_ptr, out_ptr, states_ptr, carried_ptr,
     u_row, u_time, k_row, k_time,
     tokens, heads, chunks,
     R: tl.constexpr, P: tl.constexpr, N: tl.constexpr, BN: tl.constexpr, L: tl.constexpr,
     REVERSE: tl.constexpr,
 ):  # fmt: skip
-    """Carry sum_l scale_l u_l k_l (P x N) over a row's chunks; store it before each chunk."""
+    """Carry sum_l scale_l u_l k_l (P x N) over a row's chunks; store it before each chunk.
+
+    Backwards it is the gradient of the state that leaves a chunk; `carried` then receives its
+    product with the part of the state that passed through, a row a block of N.
+    """
     row, h = (tl.program_id(0) // heads).to(tl.int64), tl.program_id(0) % heads
     p, n = tl.arange(0, P), tl.program_id(1) * BN + tl.arange(0, BN)
     steps = tl.arange(0, L)
@@ -105,6 +122,11 @@ def _scan(
             scale *= tl.load(dt_ptr + factors + t)
         carry = tl.load(carry_ptr + (row * heads + h) * chunks + chunk)
         u_PL = (u_PL.to(tl.float32) * scale[None, :]).to(k_LN.dtype)
+        if REVERSE:
+            passed = state * tl.load(states_ptr + where).to(tl.float32)
+            place = (row * heads + h) * tl.num_programs(1) + tl.program_id(1)
+            met = tl.sum(tl.sum(passed, axis=1), axis=0) * carry
+            tl.store(carried_ptr + place * chunks + chunk, met)
         state = tl.dot(u_PL, k_LN, state * carry)
 
 
@@ -113,52 +135,42 @@ def _outputs(
     x_ptr, b_ptr, c_ptr, skip_ptr, index_ptr, dt_ptr, decay_ptr, from_start_ptr, states_ptr, y_ptr,
     x_row, x_time, b_row, b_time, c_row, c_time,
     tokens, heads, chunks,
-    R: tl.constexpr, P: tl.constexpr, N: tl.constexpr, L: tl.constexpr, BL: tl.constexpr,
+    R: tl.constexpr, P: tl.constexpr, N: tl.constexpr, L: tl.constexpr,
 ):  # fmt: skip
-    """Form y for BL tokens of a chunk and the R heads of a group."""
-    split: tl.constexpr = L // BL
-    chunk, part = tl.program_id(0) // split, tl.program_id(0) % split
-    group, row = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    p, n = tl.arange(0, P), tl.arange(0, N)
-    l = chunk * L + part * BL + tl.arange(0, BL)  # noqa: E741
-    s = chunk * L + tl.arange(0, L)
-    l_ok, s_ok = l < tokens, s < tokens
-    l64, s64 = l.to(tl.int64), s.to(tl.int64)
+    """Form y for a chunk and the R heads of a group."""
+    chunk, group, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    p, n, steps = tl.arange(0, P), tl.arange(0, N), tl.arange(0, L)
+    t = chunk * L + steps
+    inside, t64 = t < tokens, t.to(tl.int64)
     c_LN = tl.load(
-        c_ptr + row * c_row + l64[:, None] * c_time + group * N + n[None, :],
-        mask=l_ok[:, None], other=0.0,
+        c_ptr + row * c_row + t64[:, None] * c_time + group * N + n[None, :],
+        mask=inside[:, None], other=0.0,
     )  # fmt: skip
-    b_NS = tl.load(
-        b_ptr + row * b_row + s64[None, :] * b_time + group * N + n[:, None],
-        mask=s_ok[None, :], other=0.0,
+    b_NL = tl.load(
+        b_ptr + row * b_row + t64[None, :] * b_time + group * N + n[:, None],
+        mask=inside[None, :], other=0.0,
     )  # fmt: skip
-    document_l = tl.load(index_ptr + row * tokens + l, mask=l_ok, other=-3)
-    document_s = tl.load(index_ptr + row * tokens + s, mask=s_ok, other=-4)
-    same = (document_l[:, None] == document_s[None, :]) & (l[:, None] >= s[None, :])
-    scores = tl.where(same, tl.dot(c_LN, b_NS), 0.0)
+    document = tl.load(index_ptr + row * tokens + t, mask=inside, other=-3)
+    same = (document[:, None] == document[None, :]) & (steps[:, None] >= steps[None, :])
+    scores = tl.where(same, tl.dot(c_LN, b_NL), 0.0)
     for r in range(R):
         h = group * R + r
         factors = (row * heads + h) * (chunks * L)
-        decay_l, decay_s = tl.load(decay_ptr + factors + l), tl.load(decay_ptr + factors + s)
-        dt_s = tl.load(dt_ptr + factors + s)
-        from_start = tl.load(from_start_ptr + factors + l)
-        x_SP = tl.load(
-            x_ptr + row * x_row + s64[:, None] * x_time + h * P + p[None, :],
-            mask=s_ok[:, None], other=0.0,
-        )  # fmt: skip
+        decay, dt = tl.load(decay_ptr + factors + t), tl.load(dt_ptr + factors + t)
+        from_start = tl.load(from_start_ptr + factors + t)
         x_LP = tl.load(
-            x_ptr + row * x_row + l64[:, None] * x_time + h * P + p[None, :],
-            mask=l_ok[:, None], other=0.0,
+            x_ptr + row * x_row + t64[:, None] * x_time + h * P + p[None, :],
+            mask=inside[:, None], other=0.0,
         )  # fmt: skip
         state = ((row * chunks + chunk) * heads + h) * (P * N)
         state_NP = tl.load(states_ptr + state + p[None, :] * N + n[:, None])
         # Above the diagonal the exponent is positive and could overflow: it is cut, its score is 0.
-        weights = scores * tl.exp(tl.minimum(decay_l[:, None] - decay_s[None, :], 0.0))
-        weights = (weights * dt_s[None, :]).to(x_SP.dtype)
+        weights = scores * tl.exp(tl.minimum(decay[:, None] - decay[None, :], 0.0))
+        weights = (weights * dt[None, :]).to(x_LP.dtype)
         y = tl.dot(c_LN, state_NP) * from_start[:, None]
-        y = tl.dot(weights, x_SP, y) + x_LP.to(tl.float32) * tl.load(skip_ptr + h)
-        where = ((row * tokens + l64[:, None]) * heads + h) * P + p[None, :]
-        tl.store(y_ptr + where, y.to(y_ptr.dtype.element_ty), mask=l_ok[:, None])
+        y = tl.dot(weights, x_LP, y) + x_LP.to(tl.float32) * tl.load(skip_ptr + h)
+        where = ((row * tokens + t64[:, None]) * heads + h) * P + p[None, :]
+        tl.store(y_ptr + where, y.to(y_ptr.dtype.element_ty), mask=inside[:, None])
 
 
 def forward(
@@ -187,28 +199,39 @@ def forward(
     _decays[(chunks, triton.cdiv(heads, 16), rows)](
         dt_BTH, a_H, index_BT, *saved[:5], tokens, heads, chunks, L=CHUNK, BH=16
     )
-    scan(x_BTHP, b_BTGN, saved.to_end_BHT, saved, states_BCHPN, reverse=False)
+    scan(x_BTHP, b_BTGN, saved.to_end_BHT, saved, states_BCHPN, carry_BHC, reverse=False)
     y_BTHP = torch.empty_like(x_BTHP, memory_format=torch.contiguous_format)
-    _outputs[(chunks * SPLIT, groups, rows)](
+    _outputs[(chunks, groups, rows)](
         x_BTHP, b_BTGN, c_BTGN, d_H, index_BT, saved.dt_BHT, saved.decay_BHT,
         saved.from_start_BHT, states_BCHPN, y_BTHP,
         *x_BTHP.stride()[:2], *b_BTGN.stride()[:2], *c_BTGN.stride()[:2],
         tokens, heads, chunks,
-        R=share, P=width, N=size, L=CHUNK, BL=CHUNK // SPLIT, num_warps=8, num_stages=2,
+        R=share, P=width, N=size, L=CHUNK, num_warps=4, num_stages=3,
     )  # fmt: skip
     return y_BTHP, saved
 
 
 def scan(
-    u_BTHP: Tensor, k_BTGN: Tensor, scale_BHT: Tensor, saved: Saved, out: Tensor, *, reverse: bool
+    u_BTHP: Tensor,
+    k_BTGN: Tensor,
+    scale_BHT: Tensor,
+    saved: Saved,
+    out_BCHPN: Tensor,
+    carried: Tensor,
+    *,
+    reverse: bool,
 ) -> None:
-    """Write to `out` (B, C, H, P, N) what enters each chunk, forwards or backwards in time."""
+    """Write what enters each chunk, forwards or backwards in time; backwards `carried` too.
+
+    `carried` is (B, H, N / STATE_BLOCK, C) then.
+    """
     rows, tokens, heads, width = u_BTHP.shape
     groups, size = k_BTGN.shape[2:]
-    block = min(size, 64)
+    block = min(size, STATE_BLOCK)
     _scan[(rows * heads, size // block)](
-        u_BTHP, k_BTGN, scale_BHT, saved.dt_BHT, saved.carry_BHC, out,
-        *u_BTHP.stride()[:2], *k_BTGN.stride()[:2], tokens, heads, saved.carry_BHC.shape[2],
+        u_BTHP, k_BTGN, scale_BHT, saved.dt_BHT, saved.carry_BHC, out_BCHPN, saved.states_BCHPN,
+        carried, *u_BTHP.stride()[:2], *k_BTGN.stride()[:2],
+        tokens, heads, saved.carry_BHC.shape[2],
         R=heads // groups, P=width, N=size, BN=block, L=CHUNK, REVERSE=reverse,
-        num_warps=4, num_stages=3,
+        num_warps=4, num_stages=4,
     )  # fmt: skip

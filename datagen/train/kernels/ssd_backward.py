@@ -9,177 +9,161 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from datagen.train.kernels.ssd import CHUNK, SPLIT, Saved, scan
+from datagen.train.kernels.ssd import CHUNK, STATE_BLOCK, Saved, scan, within
 
 
 @triton.jit
 def _input_gradients(
     x_ptr, b_ptr, c_ptr, skip_ptr, index_ptr, dy_ptr, dt_ptr, decay_ptr, to_end_ptr, dstates_ptr,
-    dx_ptr, db_ptr, dscores_ptr, pull_ptr, tail_ptr, push_ptr, dskip_ptr,
-    x_row, x_time, b_row, b_time, c_row, c_time, dx_row, dx_time, db_row, db_time,
+    dx_ptr, dscores_ptr, pull_ptr, push_ptr, dskip_ptr,
+    x_row, x_time, b_row, b_time, c_row, c_time, dx_row, dx_time,
     tokens, heads, chunks,
-    R: tl.constexpr, P: tl.constexpr, N: tl.constexpr, L: tl.constexpr, BS: tl.constexpr,
+    R: tl.constexpr, P: tl.constexpr, N: tl.constexpr, L: tl.constexpr,
 ):  # fmt: skip
-    """Form dx and dB of BS tokens, the scores' gradient (transposed), and what dt and decay need.
+    """Form dx of a chunk, the scores' gradient (transposed), and what dt and decay need of it.
 
-    `pull`: gradient of dt_s as a factor; `tail`: its part through the chunk's last state; `push`:
-    gradient of decay_l through the scores, a row a part of the chunk.
+    `pull`: gradient of dt_s as a factor; `push`: gradient of decay_l, both through the scores.
     """
-    split: tl.constexpr = L // BS
-    chunk, part = tl.program_id(0) // split, tl.program_id(0) % split
-    group, row = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    groups = heads // R
-    p, n = tl.arange(0, P), tl.arange(0, N)
-    s = chunk * L + part * BS + tl.arange(0, BS)
-    l = chunk * L + tl.arange(0, L)  # noqa: E741
-    s_ok, l_ok = s < tokens, l < tokens
-    s64, l64 = s.to(tl.int64), l.to(tl.int64)
+    chunk, group, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    p, n, steps = tl.arange(0, P), tl.arange(0, N), tl.arange(0, L)
+    t = chunk * L + steps
+    inside, t64 = t < tokens, t.to(tl.int64)
     b_SN = tl.load(
-        b_ptr + row * b_row + s64[:, None] * b_time + group * N + n[None, :],
-        mask=s_ok[:, None], other=0.0,
+        b_ptr + row * b_row + t64[:, None] * b_time + group * N + n[None, :],
+        mask=inside[:, None], other=0.0,
     )  # fmt: skip
-    c_LN = tl.load(
-        c_ptr + row * c_row + l64[:, None] * c_time + group * N + n[None, :],
-        mask=l_ok[:, None], other=0.0,
+    c_NL = tl.load(
+        c_ptr + row * c_row + t64[None, :] * c_time + group * N + n[:, None],
+        mask=inside[None, :], other=0.0,
     )  # fmt: skip
-    document_l = tl.load(index_ptr + row * tokens + l, mask=l_ok, other=-3)
-    document_s = tl.load(index_ptr + row * tokens + s, mask=s_ok, other=-4)
-    same = (document_s[:, None] == document_l[None, :]) & (s[:, None] <= l[None, :])
-    scores_SL = tl.where(same, tl.dot(b_SN, tl.trans(c_LN)), 0.0)
-    dscores_SL = tl.zeros((BS, L), tl.float32)
-    db_SN = tl.zeros((BS, N), tl.float32)
+    document = tl.load(index_ptr + row * tokens + t, mask=inside, other=-3)
+    same = (document[:, None] == document[None, :]) & (steps[:, None] <= steps[None, :])
+    scores_SL = tl.where(same, tl.dot(b_SN, c_NL), 0.0)
+    dscores_SL = tl.zeros((L, L), tl.float32)
     for r in range(R):
         h = group * R + r
         factors = (row * heads + h) * (chunks * L)
-        decay_l, decay_s = tl.load(decay_ptr + factors + l), tl.load(decay_ptr + factors + s)
-        dt_s, to_end = tl.load(dt_ptr + factors + s), tl.load(to_end_ptr + factors + s)
+        decay, dt = tl.load(decay_ptr + factors + t), tl.load(dt_ptr + factors + t)
+        to_end = tl.load(to_end_ptr + factors + t)
         x_SP = tl.load(
-            x_ptr + row * x_row + s64[:, None] * x_time + h * P + p[None, :],
-            mask=s_ok[:, None], other=0.0,
+            x_ptr + row * x_row + t64[:, None] * x_time + h * P + p[None, :],
+            mask=inside[:, None], other=0.0,
         )  # fmt: skip
-        dy_base = dy_ptr + (row * tokens * heads + h) * P + p[None, :]
-        dy_LP = tl.load(dy_base + l64[:, None] * (heads * P), mask=l_ok[:, None], other=0.0)
-        dy_SP = tl.load(dy_base + s64[:, None] * (heads * P), mask=s_ok[:, None], other=0.0)
+        dy_LP = tl.load(
+            dy_ptr + ((row * tokens + t64[:, None]) * heads + h) * P + p[None, :],
+            mask=inside[:, None], other=0.0,
+        )  # fmt: skip
         state = ((row * chunks + chunk) * heads + h) * (P * N)
         dstate_PN = tl.load(dstates_ptr + state + p[:, None] * N + n[None, :])
-
-        decayed = tl.exp(tl.minimum(decay_l[None, :] - decay_s[:, None], 0.0))
-        dweights = tl.dot(x_SP, tl.trans(dy_LP)) * decayed
-        dscores_SL += dweights * dt_s[:, None]
-        moved = dweights * scores_SL
-        pull = tl.sum(moved, axis=1)
-        push = tl.sum(moved * dt_s[:, None], axis=0)
         dx = tl.dot(b_SN, tl.trans(dstate_PN)) * to_end[:, None]
-        x_wide = x_SP.to(tl.float32)
-        tail = tl.sum(dx * x_wide, axis=1)
-        dx = tl.dot((scores_SL * decayed).to(x_SP.dtype), dy_LP, dx) * dt_s[:, None]
-        dy_wide = dy_SP.to(tl.float32)
+        decayed = tl.exp(tl.minimum(decay[None, :] - decay[:, None], 0.0))
+        dweights = tl.dot(x_SP, tl.trans(dy_LP)) * decayed
+        dscores_SL += dweights * dt[:, None]
+        dx = tl.dot((scores_SL * decayed).to(x_SP.dtype), dy_LP, dx) * dt[:, None]
+        dweights *= scores_SL
+        tl.store(pull_ptr + factors + t, tl.sum(dweights, axis=1))
+        tl.store(push_ptr + factors + t, tl.sum(dweights * dt[:, None], axis=0))
+        dy_wide = dy_LP.to(tl.float32)
         dx += dy_wide * tl.load(skip_ptr + h)
-        db_SN += tl.dot(x_SP, dstate_PN) * (to_end * dt_s)[:, None]
         tl.store(
-            dx_ptr + row * dx_row + s64[:, None] * dx_time + h * P + p[None, :],
-            dx.to(dx_ptr.dtype.element_ty), mask=s_ok[:, None],
+            dx_ptr + row * dx_row + t64[:, None] * dx_time + h * P + p[None, :],
+            dx.to(dx_ptr.dtype.element_ty), mask=inside[:, None],
         )  # fmt: skip
-        tl.store(pull_ptr + factors + s, pull + tail)
-        tl.store(tail_ptr + factors + s, tail * dt_s)
-        pushed = ((row * heads + h) * split + part) * (chunks * L)
-        tl.store(push_ptr + pushed + l, push)
-        dskip = ((row * chunks + chunk) * split + part) * heads + h
-        tl.store(dskip_ptr + dskip, tl.sum(tl.sum(dy_wide * x_wide, axis=1), axis=0))
-    dscores = tl.where(same, dscores_SL, 0.0).to(b_SN.dtype)
-    base = ((row * chunks + chunk) * groups + group) * (L * L)
-    rows = part * BS + tl.arange(0, BS)
-    tl.store(dscores_ptr + base + rows[:, None] * L + tl.arange(0, L)[None, :], dscores)
-    db_SN = tl.dot(dscores, c_LN, db_SN)
-    tl.store(
-        db_ptr + row * db_row + s64[:, None] * db_time + group * N + n[None, :],
-        db_SN.to(db_ptr.dtype.element_ty), mask=s_ok[:, None],
-    )  # fmt: skip
+        dskip = tl.sum(tl.sum(dy_wide * x_SP.to(tl.float32), axis=1), axis=0)
+        tl.store(dskip_ptr + (row * chunks + chunk) * heads + h, dskip)
+    base = ((row * chunks + chunk) * tl.num_programs(1) + group) * (L * L)
+    dscores_SL = tl.where(same, dscores_SL, 0.0).to(b_SN.dtype)
+    tl.store(dscores_ptr + base + steps[:, None] * L + steps[None, :], dscores_SL)
 
 
 @triton.jit
-def _c_gradients(
-    b_ptr, c_ptr, dy_ptr, from_start_ptr, carry_ptr, states_ptr, dstates_ptr, dscores_ptr,
-    dc_ptr, entry_ptr, carried_ptr,
-    b_row, b_time, c_row, c_time, dc_row, dc_time,
+def _key_gradients(
+    keys_ptr, others_ptr, u_ptr, scale_ptr, dt_ptr, states_ptr, dscores_ptr, dkeys_ptr, met_ptr,
+    keys_row, keys_time, others_row, others_time, u_row, u_time, dkeys_row, dkeys_time,
     tokens, heads, chunks,
-    R: tl.constexpr, P: tl.constexpr, N: tl.constexpr, L: tl.constexpr, BL: tl.constexpr,
+    R: tl.constexpr, P: tl.constexpr, N: tl.constexpr, L: tl.constexpr, OF_C: tl.constexpr,
 ):  # fmt: skip
-    """Form dC of BL tokens, and the gradient of decay through the states that enter and pass."""
-    split: tl.constexpr = L // BL
-    chunk, part = tl.program_id(0) // split, tl.program_id(0) % split
-    group, row = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    groups = heads // R
-    p, n = tl.arange(0, P), tl.arange(0, N)
-    l_in = part * BL + tl.arange(0, BL)
-    s_in = tl.arange(0, L)
-    l, s = chunk * L + l_in, chunk * L + s_in  # noqa: E741
-    l_ok, s_ok = l < tokens, s < tokens
-    l64, s64 = l.to(tl.int64), s.to(tl.int64)
-    c_LN = tl.load(
-        c_ptr + row * c_row + l64[:, None] * c_time + group * N + n[None, :],
-        mask=l_ok[:, None], other=0.0,
+    """Form dB or dC of a chunk, and `met`: the gradient of decay through the states.
+
+    dC: u is dy, the states those that enter, scaled from the chunk's start. dB: u is x, the states
+    the gradients of those that leave, scaled to the chunk's end, `met` before dt comes in.
+    """
+    chunk, group, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    p, n, steps = tl.arange(0, P), tl.arange(0, N), tl.arange(0, L)
+    t = chunk * L + steps
+    inside, t64 = t < tokens, t.to(tl.int64)
+    keys_LN = tl.load(
+        keys_ptr + row * keys_row + t64[:, None] * keys_time + group * N + n[None, :],
+        mask=inside[:, None], other=0.0,
     )  # fmt: skip
-    b_SN = tl.load(
-        b_ptr + row * b_row + s64[:, None] * b_time + group * N + n[None, :],
-        mask=s_ok[:, None], other=0.0,
+    others_LN = tl.load(
+        others_ptr + row * others_row + t64[:, None] * others_time + group * N + n[None, :],
+        mask=inside[:, None], other=0.0,
     )  # fmt: skip
-    base = ((row * chunks + chunk) * groups + group) * (L * L)
-    dscores_LS = tl.load(dscores_ptr + base + s_in[None, :] * L + l_in[:, None])
-    dc_LN = tl.dot(dscores_LS, b_SN)
-    c_wide = c_LN.to(tl.float32)
+    base = dscores_ptr + ((row * chunks + chunk) * tl.num_programs(1) + group) * (L * L)
+    if OF_C:
+        dscores = tl.load(base + steps[None, :] * L + steps[:, None])
+    else:
+        dscores = tl.load(base + steps[:, None] * L + steps[None, :])
+    dkeys_LN = tl.dot(dscores, others_LN)
     for r in range(R):
         h = group * R + r
         factors = (row * heads + h) * (chunks * L)
-        from_start = tl.load(from_start_ptr + factors + l)
-        dy_LP = tl.load(
-            dy_ptr + ((row * tokens + l64[:, None]) * heads + h) * P + p[None, :],
-            mask=l_ok[:, None], other=0.0,
+        u_LP = tl.load(
+            u_ptr + row * u_row + t64[:, None] * u_time + h * P + p[None, :],
+            mask=inside[:, None], other=0.0,
         )  # fmt: skip
-        where = ((row * chunks + chunk) * heads + h) * (P * N) + p[:, None] * N + n[None, :]
-        state_PN = tl.load(states_ptr + where)
-        part_LN = tl.dot(dy_LP, state_PN) * from_start[:, None]
-        dc_LN += part_LN
-        tl.store(entry_ptr + factors + l, tl.sum(part_LN * c_wide, axis=1))
-        if part == 0:
-            carry = (row * heads + h) * chunks + chunk
-            dstate_PN = tl.load(dstates_ptr + where).to(tl.float32)
-            met = tl.sum(tl.sum(dstate_PN * state_PN.to(tl.float32), axis=1), axis=0)
-            tl.store(carried_ptr + carry, met * tl.load(carry_ptr + carry))
+        state = ((row * chunks + chunk) * heads + h) * (P * N)
+        state_PN = tl.load(states_ptr + state + p[:, None] * N + n[None, :])
+        through_LN = tl.dot(u_LP, state_PN) * tl.load(scale_ptr + factors + t)[:, None]
+        tl.store(met_ptr + factors + t, tl.sum(through_LN * keys_LN.to(tl.float32), axis=1))
+        if OF_C:
+            dkeys_LN += through_LN
+        else:
+            dkeys_LN += through_LN * tl.load(dt_ptr + factors + t)[:, None]
     tl.store(
-        dc_ptr + row * dc_row + l64[:, None] * dc_time + group * N + n[None, :],
-        dc_LN.to(dc_ptr.dtype.element_ty), mask=l_ok[:, None],
+        dkeys_ptr + row * dkeys_row + t64[:, None] * dkeys_time + group * N + n[None, :],
+        dkeys_LN.to(dkeys_ptr.dtype.element_ty), mask=inside[:, None],
     )  # fmt: skip
 
 
 @triton.jit
 def _decay_gradients(
-    dt_ptr, a_ptr, pull_ptr, tail_ptr, push_ptr, entry_ptr, carried_ptr, ddt_ptr, da_ptr,
-    tokens, heads, chunks,
-    L: tl.constexpr, SPLIT: tl.constexpr, BH: tl.constexpr,
+    dt_ptr, a_ptr, index_ptr, pull_ptr, tail_ptr, push_ptr, entry_ptr, carried_ptr,
+    ddt_ptr, da_ptr, tokens, heads, chunks,
+    L: tl.constexpr, BLOCKS: tl.constexpr, BH: tl.constexpr,
 ):  # fmt: skip
-    """Sum the decay's gradient from each token to its chunk's end: dt's, and a's by chunk."""
+    """Sum the decay's gradient from each token to its document's end in the chunk."""
     chunk, row = tl.program_id(0), tl.program_id(2).to(tl.int64)
     h = tl.program_id(1) * BH + tl.arange(0, BH)
     head_ok = h < heads
     steps = tl.arange(0, L)
     t = chunk * L + steps
+    inside = t < tokens
     where = (row * heads + h[None, :]) * (chunks * L) + t[:, None]
-    ok = head_ok[None, :] & (t < tokens)[:, None]
+    ok = head_ok[None, :] & inside[:, None]
     dt = tl.load(dt_ptr + where, mask=ok, other=0.0)
     pull = tl.load(pull_ptr + where, mask=ok, other=0.0)
     tail = tl.load(tail_ptr + where, mask=ok, other=0.0)
+    pull += tail
     ddecay = tl.load(entry_ptr + where, mask=ok, other=0.0) - pull * dt
-    for part in tl.static_range(SPLIT):
-        pushed = ((row * heads + h[None, :]) * SPLIT + part) * (chunks * L) + t[:, None]
-        ddecay += tl.load(push_ptr + pushed, mask=ok, other=0.0)
-    carried = tl.load(carried_ptr + (row * heads + h) * chunks + chunk, mask=head_ok, other=0.0)
+    ddecay += tl.load(push_ptr + where, mask=ok, other=0.0)
+    document = tl.load(index_ptr + row * tokens + t, mask=inside, other=-3)
+    following = tl.load(index_ptr + row * tokens + t + 1, mask=t + 1 < tokens, other=-4)
+    ends = (document != following)[:, None] & (h >= 0)[None, :]
+    dstep, _ = tl.associative_scan((ddecay, ends.to(tl.int32)), 0, within, reverse=True)
+    last = tl.minimum(chunk * L + L, tokens) - 1
+    kept = document == tl.load(index_ptr + row * tokens + last)
+    carried = tl.zeros((BH,), tl.float32)
+    for block in tl.static_range(BLOCKS):
+        place = ((row * heads + h) * BLOCKS + block) * chunks + chunk
+        carried += tl.load(carried_ptr + place, mask=head_ok, other=0.0)
+    dstep += tl.where(kept[:, None], (tl.sum(tail * dt, axis=0) + carried)[None, :], 0.0)
+
     a = tl.load(a_ptr + h, mask=head_ok, other=0.0)
-    at_end = (tl.sum(tail, axis=0) + carried)[None, :]
-    dstep = tl.cumsum(ddecay, axis=0, reverse=True) + at_end
     ddt = pull + dstep * a[None, :]
     tl.store(ddt_ptr + (row * tokens + t[:, None]) * heads + h[None, :], ddt, mask=ok)
-    da = tl.sum(dstep * dt, axis=0)
+    da = tl.sum(tl.where(ok, dstep * dt, 0.0), axis=0)
     tl.store(da_ptr + (row * chunks + chunk) * heads + h, da, mask=head_ok)
 
 
@@ -197,36 +181,35 @@ def backward(
     """Write the gradients of x, b, c to `out` (views of any strides); return those of dt, a, d."""
     rows, tokens, heads, width = x_BTHP.shape
     groups, size = b_BTGN.shape[2:]
-    chunks, share = saved.carry_BHC.shape[2], heads // groups
+    chunks, blocks = saved.carry_BHC.shape[2], max(size // STATE_BLOCK, 1)
     dx_BTHP, db_BTGN, dc_BTGN = out
     dstates_BCHPN = torch.empty_like(saved.states_BCHPN)
-    scan(dy_BTHP, c_BTGN, saved.from_start_BHT, saved, dstates_BCHPN, reverse=True)
+    carried_BHMC = saved.carry_BHC.new_empty(rows, heads, blocks, chunks)
+    scan(dy_BTHP, c_BTGN, saved.from_start_BHT, saved, dstates_BCHPN, carried_BHMC, reverse=True)
 
+    shape = {"R": heads // groups, "P": width, "N": size, "L": CHUNK, "num_warps": 4}
+    grid = (chunks, groups, rows)
     dscores_BCGSL = x_BTHP.new_empty(rows, chunks, groups, CHUNK, CHUNK)
-    pull_BHT, tail_BHT, entry_BHT = (torch.empty_like(saved.dt_BHT) for _ in range(3))
-    push_BHST = saved.dt_BHT.new_empty(rows, heads, SPLIT, chunks * CHUNK)
-    dskip_MH = saved.dt_BHT.new_empty(rows * chunks * SPLIT, heads)
-    inputs = [stride for tensor in (x_BTHP, b_BTGN, c_BTGN) for stride in tensor.stride()[:2]]
-    shape = {"R": share, "P": width, "N": size, "L": CHUNK}
-    grid = (chunks * SPLIT, groups, rows)
+    pull_BHT, push_BHT, tail_BHT, entry_BHT = (torch.empty_like(saved.dt_BHT) for _ in range(4))
+    dskip_MH = saved.dt_BHT.new_empty(rows * chunks, heads)
     _input_gradients[grid](
         x_BTHP, b_BTGN, c_BTGN, d_H, index_BT, dy_BTHP, saved.dt_BHT, saved.decay_BHT,
-        saved.to_end_BHT, dstates_BCHPN,
-        dx_BTHP, db_BTGN, dscores_BCGSL, pull_BHT, tail_BHT, push_BHST, dskip_MH,
-        *inputs, *dx_BTHP.stride()[:2], *db_BTGN.stride()[:2], tokens, heads, chunks,
-        **shape, BS=CHUNK // SPLIT, num_warps=8, num_stages=2,
+        saved.to_end_BHT, dstates_BCHPN, dx_BTHP, dscores_BCGSL, pull_BHT, push_BHT, dskip_MH,
+        *x_BTHP.stride()[:2], *b_BTGN.stride()[:2], *c_BTGN.stride()[:2], *dx_BTHP.stride()[:2],
+        tokens, heads, chunks, **shape, num_stages=3,
     )  # fmt: skip
-    carried_BHC = torch.empty_like(saved.carry_BHC)
-    _c_gradients[grid](
-        b_BTGN, c_BTGN, dy_BTHP, saved.from_start_BHT, saved.carry_BHC, saved.states_BCHPN,
-        dstates_BCHPN, dscores_BCGSL, dc_BTGN, entry_BHT, carried_BHC,
-        *inputs[2:], *dc_BTGN.stride()[:2], tokens, heads, chunks,
-        **shape, BL=CHUNK // SPLIT, num_warps=8, num_stages=2,
-    )  # fmt: skip
+    of_b = (b_BTGN, c_BTGN, x_BTHP, saved.to_end_BHT, dstates_BCHPN, db_BTGN, tail_BHT)
+    of_c = (c_BTGN, b_BTGN, dy_BTHP, saved.from_start_BHT, saved.states_BCHPN, dc_BTGN, entry_BHT)
+    for keys, others, u, scale, states, dkeys, met in (of_b, of_c):
+        _key_gradients[grid](
+            keys, others, u, scale, saved.dt_BHT, states, dscores_BCGSL, dkeys, met,
+            *keys.stride()[:2], *others.stride()[:2], *u.stride()[:2], *dkeys.stride()[:2],
+            tokens, heads, chunks, **shape, OF_C=keys is c_BTGN, num_stages=3,
+        )  # fmt: skip
     ddt_BTH = saved.dt_BHT.new_empty(rows, tokens, heads)
     da_MH = saved.dt_BHT.new_empty(rows * chunks, heads)
     _decay_gradients[(chunks, triton.cdiv(heads, 16), rows)](
-        saved.dt_BHT, a_H, pull_BHT, tail_BHT, push_BHST, entry_BHT, carried_BHC, ddt_BTH, da_MH,
-        tokens, heads, chunks, L=CHUNK, SPLIT=SPLIT, BH=16,
+        saved.dt_BHT, a_H, index_BT, pull_BHT, tail_BHT, push_BHT, entry_BHT, carried_BHMC,
+        ddt_BTH, da_MH, tokens, heads, chunks, L=CHUNK, BLOCKS=blocks, BH=16,
     )  # fmt: skip
     return ddt_BTH, da_MH.sum(0), dskip_MH.sum(0)
