@@ -84,10 +84,12 @@ def _card_files(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def print_mixture(mixture: list[dict[str, Any]]) -> None:
     """The table of shares: what was asked for, what came out, in per cent of tokens."""
+    heads = ["phase"] if len({m["phase"] for m in mixture}) > 1 else []
     print_table(
-        ["category", "requested %", "realised %", "tokens", "epochs", ""],
+        [*heads, "category", "requested %", "realised %", "tokens", "epochs", ""],
         [
             [
+                *(m[head] for head in heads),
                 m["category"],
                 m["requested"],
                 m["realised"],

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from datagen.errors import WorkspaceError
+from datagen.plan.builds import latest_link
 from datagen.plan.check import check_before_run
 from datagen.plan.compile import BuildRequest, compile_plan, ledger_path
 from datagen.plan.execute import Interrupted, StepContext, execute
@@ -152,10 +153,13 @@ def _stop_on_interrupt(progress: Progress) -> Iterator[threading.Event]:
 
 
 def point_latest(out: Path, mixture: str, directory: Path) -> None:
-    """Point out/latest/<mixture> at the newest build of the mixture, in one rename."""
+    """Point out/latest/<mixture> at the newest build of the mixture, in one rename.
+
+    The link made last names the latest build of all, so an older one is made again.
+    """
     link = out / "latest" / mixture
     target = os.path.relpath(directory, link.parent)
-    if link.is_symlink() and link.readlink() == Path(target):
+    if link.is_symlink() and link.readlink() == Path(target) and link == latest_link(out):
         return
     link.parent.mkdir(parents=True, exist_ok=True)
     # Two builds may end at once: each has a temporary link of its own, and the last one wins.

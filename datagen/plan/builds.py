@@ -30,16 +30,17 @@ _FINGERPRINT = re.compile(rf"[0-9a-f]{{{FINGERPRINT_DIGITS}}}")
 
 
 def find_build(out: Path, name: str | None) -> Path:
-    """A build by folder, mixture (its latest) or fingerprint; None is the only latest one.
+    """A build by folder, mixture (its latest) or fingerprint; None is the one made last.
 
     Raises DataError naming the builds that there are.
     """
     latest = _latest(out)
     fix = f"name one of: {', '.join(p.name for p in latest)}" if latest else "run datagen build"
     if name is None:
-        if len(latest) == 1:
-            return _finished(latest[0])
-        raise DataError("which build?" if latest else "no build here", where=str(out), fix=fix)
+        newest = latest_link(out)
+        if newest is None:
+            raise DataError("no build here", where=str(out), fix=fix)
+        return _finished(newest)
     if (Path(name) / MANIFEST_NAME).is_file():
         return Path(name).resolve()
     if (out / _LATEST / name).is_symlink():
@@ -54,6 +55,11 @@ def _latest(out: Path) -> list[Path]:
     """The links to the newest build of each mixture, by name."""
     links = (out / _LATEST).glob("*")
     return sorted(p for p in links if p.is_symlink() and not p.name.startswith("."))
+
+
+def latest_link(out: Path) -> Path | None:
+    """The link of the build that was made last, whatever its mixture."""
+    return max(_latest(out), key=lambda link: link.lstat().st_mtime_ns, default=None)
 
 
 def _finished(path: Path) -> Path:

@@ -13,7 +13,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -130,14 +130,17 @@ def execute(
 ) -> Outcome:
     """Bring every step of the plan to its manifest; `finishers` by kind add files before it.
 
-    Raises WorkspaceError where another build holds the lock (unless `wait`), Interrupted after a
-    request to stop, DataError on a full disk.
+    Raises WorkspaceError where another build of the workspace, or into `out`, is running (unless
+    `wait`), Interrupted after a request to stop, DataError on a full disk.
     """
     outcome = Outcome()
     if all(is_finished(step.directory(out)) for step in plan.steps):
         outcome.cached = [step.name for step in plan.steps]
         return outcome
-    with lock(out, wait=wait, progress=progress, stopping=stopping):
+    with ExitStack() as held:
+        # The ledger's folder first: two builds of one workspace would pay for the same answers.
+        for folder in dict.fromkeys((services.ledger_folder.resolve(), out.resolve())):
+            held.enter_context(lock(folder, wait=wait, progress=progress, stopping=stopping))
         for step in plan.steps:
             if is_finished(step.directory(out)):
                 outcome.cached.append(step.name)
@@ -272,22 +275,22 @@ def _disk_error(error: OSError, step: Step, out: Path) -> DataError:
 
 @contextmanager
 def lock(
-    out: Path, *, wait: bool, progress: Progress, stopping: threading.Event | None = None
+    folder: Path, *, wait: bool, progress: Progress, stopping: threading.Event | None = None
 ) -> Iterator[None]:
-    """Hold out/.lock for the time of a run; the kernel frees it even after a kill.
+    """Hold folder/.lock for the time of a run; the kernel frees it even after a kill.
 
-    Raises WorkspaceError where another process holds it (unless `wait`), or where `out` cannot be
-    written; Interrupted after a request to stop waiting.
+    Raises WorkspaceError where another process holds it (unless `wait`), or where `folder` cannot
+    be written; Interrupted after a request to stop waiting.
     """
-    path = out / ".lock"
+    path = folder / ".lock"
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
     except OSError as error:
         raise WorkspaceError(
             f"builds cannot be kept here: {error.strerror}",
-            where=str(out),
-            fix="name a folder that can be written with --out DIR",
+            where=str(folder),
+            fix="name a folder that can be written with --out DIR, or with 'ledger:'",
         ) from error
     with file:
         announced = False
@@ -302,7 +305,7 @@ def lock(
                 raise WorkspaceError(
                     f"{holder} is building here",
                     where=str(path),
-                    fix="wait for it (--wait), or build elsewhere with --out DIR",
+                    fix="wait for it: --wait",
                 )
             if not announced:
                 progress.note(f"waiting: {holder} is building here")

@@ -33,6 +33,7 @@ def describe_plan(
     mixture = workspace.mixture(options.mixture, "--mixture").spec
     tokens = options.tokens or (mixture.horizon_tokens if horizon else profile.budget_tokens)
     phases = phases_of(mixture, tokens, lambda name: workspace.mixture(name).spec)
+    sized = profile.sources == "hub" or (horizon and options.tokens is None)
     notes = []
     try:
         request = replace(options, tokens=tokens).request(workspace)
@@ -57,7 +58,9 @@ def describe_plan(
         "mixture": mixture.name,
         "profile": options.profile or workspace.file.spec.default_profile,
         "tokens": tokens,
-        "categories": [line for phase in phases for line in _categories(workspace, phase)],
+        "categories": [
+            line for phase in phases for line in _categories(workspace, phase, sized=sized)
+        ],
         "notes": notes,
         "steps": steps,
         "totals": {
@@ -69,8 +72,11 @@ def describe_plan(
     }
 
 
-def _categories(workspace: Workspace, phase: Phase) -> list[dict[str, Any]]:
-    """One line a category: its tokens, and the epochs that its sources' sizes imply."""
+def _categories(workspace: Workspace, phase: Phase, *, sized: bool) -> list[dict[str, Any]]:
+    """One line a category: its tokens, and the epochs that its sources' sizes imply.
+
+    `sized`: whether the manifests' token counts speak of what would be read; a sample's do not.
+    """
     categories = phase.mixture.categories
     total = sum(spec.share for spec in categories.values())
     draws = draws_of(workspace, mixtures_of(workspace, phase.name))
@@ -81,7 +87,7 @@ def _categories(workspace: Workspace, phase: Phase) -> list[dict[str, Any]]:
             workspace.source(draw.source).spec.tokens for text in spec.draw for draw in draws[text]
         ]
         known = [size for size in sizes if size is not None]
-        size = sum(known) if sizes and len(known) == len(sizes) else None
+        size = sum(known) if sized and sizes and len(known) == len(sizes) else None
         epochs = implied_epochs(phase.tokens, share, size)
         lines.append(
             {

@@ -53,6 +53,11 @@ class Services:
         self._stack.close()
 
     @property
+    def ledger_folder(self) -> Path:
+        """Where the ledger lies."""
+        return self._ledger_path.parent
+
+    @property
     def ledger(self) -> Ledger:
         """The ledger of model answers, opened at first use."""
         if self._ledger is None:

@@ -152,5 +152,5 @@ def _calls(
     calls = [row | {"messages": orjson.loads(row["messages"])} for row in rows]
     if "calls" not in origin:
         return tuple(calls)
-    by_key = {call["key"]: call for call in calls}
-    return tuple(by_key[key] for key in origin["calls"] if key in by_key)
+    # One request may have been answered by several samples: each is a call of its own.
+    return tuple(call for key in origin["calls"] for call in calls if call["key"] == key)

@@ -31,16 +31,18 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 HASH_BYTES = 1 << 30
-RECORD_KINDS = ("generate", "filter", "dedup")
+RECORD_KINDS = ("generate", "filter", "decontaminate", "dedup")
 VIEWS = ("rows", "documents", "records", "rejects", "calls", "sources", "mixture", "steps")
 
 _MIXTURE_SCHEMA = pa.schema(
     [
+        ("phase", pa.string()),
         ("category", pa.string()),
         ("requested", pa.float64()),
         ("realised", pa.float64()),
         ("tokens", pa.int64()),
         ("epochs", pa.float64()),
+        ("capped", pa.bool_()),
     ]
 )
 _STEP_SCHEMA = pa.schema(

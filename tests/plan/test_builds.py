@@ -112,7 +112,8 @@ def test_what_is_not_there_says_what_is(built: Tiny) -> None:
     """Errors list the builds that exist."""
     ran = built.run("build", "--mixture", "other", "--quiet")
     assert ran.code == 0
-    for name, said in [(None, "which build?"), ("smal", "no build 'smal'"), ("..", "no build")]:
+    assert find_build(built.out, None) == find_build(built.out, "other")  # made last
+    for name, said in [("smal", "no build 'smal'"), ("..", "no build")]:
         with pytest.raises(DataError, match=said) as caught:
             find_build(built.out, name)
         assert caught.value.fix == "name one of: other, small"

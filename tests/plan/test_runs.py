@@ -156,7 +156,7 @@ def test_interrupt_and_lock_across_processes(watched: Tiny) -> None:
         held = watched.run(*command)
         assert held.code == 2
         assert f"process {first.pid} (build --mixture) is building here" in held.err
-        assert "--wait" in held.err and str(watched.out) in held.err
+        assert "--wait" in held.err and str(watched.root) in held.err
         collected = watched.run("gc")
         assert collected.code == 2 and str(first.pid) in collected.err
         stopped = interrupted_soon(lambda: watched.run(*command, "--wait"))
