@@ -30,8 +30,10 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, documents: Documents) -> Tensor:
         """Mix each document's tokens causally: (B, T, D) -> (B, T, D)."""
         q_BTQP, k_BTKP, v_BTKP = (
-            torch.unflatten(projection(x_BTD), -1, (-1, self.head_dim))
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
+            torch.unflatten(part_BTO, -1, (-1, self.head_dim))
+            for part_BTO in operations.joint_linear(
+                x_BTD, self.q_proj.weight, self.k_proj.weight, self.v_proj.weight
+            )
         )
         mixed_BTQP = operations.attention(q_BTQP, k_BTKP, v_BTKP, documents)
         out_BTD: Tensor = self.o_proj(mixed_BTQP.flatten(-2))

@@ -220,6 +220,7 @@ _LARGE = TrainConfig(
     ),
     batch_rows=4,
     microbatch_rows=4,
+    loss_chunk_tokens=16_384,
     peak_lr=1e-3,
     min_lr=1e-5,
     held_out_every=1000,

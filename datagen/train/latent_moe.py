@@ -57,7 +57,12 @@ class LatentMoE(nn.Module):
             config.top_k,
             config.routed_scaling,
         )
-        latent_BTI = self.latent_down(x_BTD) if self.latent_down is not None else x_BTD
+        if self.latent_down is None:
+            latent_BTI, (shared_BTF,) = x_BTD, operations.joint_linear(x_BTD, self.shared_up.weight)
+        else:
+            shared_BTF, latent_BTI = operations.joint_linear(
+                x_BTD, self.shared_up.weight, self.latent_down.weight
+            )
         mixed_NI, tokens_E = operations.experts(
             latent_BTI.flatten(0, 1),
             choice_BTK.flatten(0, 1),
@@ -65,11 +70,12 @@ class LatentMoE(nn.Module):
             self.up_EIF,
             self.down_EFI,
         )
-        routed_BTD = mixed_NI.view_as(latent_BTI)
-        if self.latent_up is not None:
-            routed_BTD = self.latent_up(routed_BTD)
-        shared_BTD = self.shared_down(operations.relu2(self.shared_up(x_BTD)))
-        return routed_BTD + shared_BTD, Routing(tokens_E, balance_B)
+        out_ND = self.shared_down(operations.relu2(shared_BTF)).flatten(0, 1)
+        if self.latent_up is None:
+            out_ND = out_ND + mixed_NI
+        else:
+            out_ND.addmm_(mixed_NI, self.latent_up.weight.T)
+        return out_ND.view_as(x_BTD), Routing(tokens_E, balance_B)
 
     @torch.no_grad()
     def update_bias(self, tokens_E: Tensor) -> None:

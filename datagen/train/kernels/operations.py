@@ -31,6 +31,16 @@ def relu2(x: Tensor) -> Tensor:
     return out
 
 
+def joint_linear(x_BTD: Tensor, *weights_OD: Tensor) -> tuple[Tensor, ...]:
+    """Multiply the same tokens by several matrices."""
+    if not _fast(x_BTD):
+        return reference.joint_linear(x_BTD, *weights_OD)
+    from datagen.train.kernels.linear import JointLinear
+
+    out: tuple[Tensor, ...] = JointLinear.apply(x_BTD, *weights_OD)  # type: ignore[no-untyped-call]
+    return out
+
+
 def add_norm(
     x_BTD: Tensor, delta_BTD: Tensor | None, weight_D: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -31,6 +31,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return (normed * weight).to(x.dtype)
 
 
+def joint_linear(x_BTD: Tensor, *weights_OD: Tensor) -> tuple[Tensor, ...]:
+    """Multiply the same tokens by several matrices."""
+    return tuple(F.linear(x_BTD, weight_OD) for weight_OD in weights_OD)
+
+
 def add_norm(
     x_BTD: Tensor, delta_BTD: Tensor | None, weight_D: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -22,7 +22,8 @@ def _input_gradients(
 ):  # fmt: skip
     """Form dx of a chunk, the scores' gradient (transposed), and what dt and decay need of it.
 
-    `pull`: gradient of dt_s as a factor; `push`: gradient of decay_l, both through the scores.
+    `pull`: gradient of dt_s as a factor; `push`: gradient of decay_l, both through the scores;
+    `dskip`: what a token adds to the skip's gradient.
     """
     chunk, group, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     p, n, steps = tl.arange(0, P), tl.arange(0, N), tl.arange(0, L)
@@ -55,22 +56,23 @@ def _input_gradients(
         )  # fmt: skip
         state = ((row * chunks + chunk) * heads + h) * (P * N)
         dstate_PN = tl.load(dstates_ptr + state + p[:, None] * N + n[None, :])
-        dx = tl.dot(b_SN, tl.trans(dstate_PN)) * to_end[:, None]
         decayed = tl.exp(tl.minimum(decay[None, :] - decay[:, None], 0.0))
-        dweights = tl.dot(x_SP, tl.trans(dy_LP)) * decayed
+        dweights = tl.dot(x_SP, tl.trans(dy_LP))
+        own = tl.where(steps[:, None] == steps[None, :], dweights, 0.0)
+        tl.store(dskip_ptr + factors + t, tl.sum(own, axis=1))
+        dweights *= decayed
         dscores_SL += dweights * dt[:, None]
-        dx = tl.dot((scores_SL * decayed).to(x_SP.dtype), dy_LP, dx) * dt[:, None]
+        weights = (scores_SL * decayed).to(x_SP.dtype)
         dweights *= scores_SL
         tl.store(pull_ptr + factors + t, tl.sum(dweights, axis=1))
         tl.store(push_ptr + factors + t, tl.sum(dweights * dt[:, None], axis=0))
-        dy_wide = dy_LP.to(tl.float32)
-        dx += dy_wide * tl.load(skip_ptr + h)
+        dx = tl.dot(b_SN, tl.trans(dstate_PN)) * to_end[:, None]
+        dx = tl.dot(weights, dy_LP, dx) * dt[:, None]
+        dx += dy_LP.to(tl.float32) * tl.load(skip_ptr + h)
         tl.store(
             dx_ptr + row * dx_row + t64[:, None] * dx_time + h * P + p[None, :],
             dx.to(dx_ptr.dtype.element_ty), mask=inside[:, None],
         )  # fmt: skip
-        dskip = tl.sum(tl.sum(dy_wide * x_SP.to(tl.float32), axis=1), axis=0)
-        tl.store(dskip_ptr + (row * chunks + chunk) * heads + h, dskip)
     base = ((row * chunks + chunk) * tl.num_programs(1) + group) * (L * L)
     dscores_SL = tl.where(same, dscores_SL, 0.0).to(b_SN.dtype)
     tl.store(dscores_ptr + base + steps[:, None] * L + steps[None, :], dscores_SL)
@@ -190,11 +192,12 @@ def backward(
     shape = {"R": heads // groups, "P": width, "N": size, "L": CHUNK, "num_warps": 4}
     grid = (chunks, groups, rows)
     dscores_BCGSL = x_BTHP.new_empty(rows, chunks, groups, CHUNK, CHUNK)
-    pull_BHT, push_BHT, tail_BHT, entry_BHT = (torch.empty_like(saved.dt_BHT) for _ in range(4))
-    dskip_MH = saved.dt_BHT.new_empty(rows * chunks, heads)
+    pull_BHT, push_BHT, tail_BHT, entry_BHT, dskip_BHT = (
+        torch.empty_like(saved.dt_BHT) for _ in range(5)
+    )
     _input_gradients[grid](
         x_BTHP, b_BTGN, c_BTGN, d_H, index_BT, dy_BTHP, saved.dt_BHT, saved.decay_BHT,
-        saved.to_end_BHT, dstates_BCHPN, dx_BTHP, dscores_BCGSL, pull_BHT, push_BHT, dskip_MH,
+        saved.to_end_BHT, dstates_BCHPN, dx_BTHP, dscores_BCGSL, pull_BHT, push_BHT, dskip_BHT,
         *x_BTHP.stride()[:2], *b_BTGN.stride()[:2], *c_BTGN.stride()[:2], *dx_BTHP.stride()[:2],
         tokens, heads, chunks, **shape, num_stages=3,
     )  # fmt: skip
@@ -212,4 +215,4 @@ def backward(
         saved.dt_BHT, a_H, index_BT, pull_BHT, tail_BHT, push_BHT, entry_BHT, carried_BHMC,
         ddt_BTH, da_MH, tokens, heads, chunks, L=CHUNK, BLOCKS=blocks, BH=16,
     )  # fmt: skip
-    return ddt_BTH, da_MH.sum(0), dskip_MH.sum(0)
+    return ddt_BTH, da_MH.sum(0), dskip_BHT.sum((0, 2))
