@@ -8,6 +8,7 @@ await teacher.drain()                        # before the client and the ledger 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from datagen.llm.ledger import Ledger
@@ -24,10 +25,16 @@ class Completer(Protocol):
 
 
 class Teacher:
-    """Joins a client and a ledger."""
+    """Joins a client and a ledger; `on_answer` hears of every answer, old ones too."""
 
-    def __init__(self, client: Completer, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        client: Completer,
+        ledger: Ledger,
+        on_answer: Callable[[Completion], None] = lambda completion: None,
+    ) -> None:
         self.client = client
+        self._on_answer = on_answer
         self._ledger = ledger
         self._under_way: dict[str, asyncio.Task[Completion]] = {}
 
@@ -38,6 +45,11 @@ class Teacher:
 
     async def answer(self, request: Request) -> Completion:
         """Look the answer up, or join whoever is asking for it, or ask; durable on return."""
+        completion = await self._recall_or_ask(request)
+        self._on_answer(completion)
+        return completion
+
+    async def _recall_or_ask(self, request: Request) -> Completion:
         key = request.key()
         found = self._ledger.get(key)
         if found is not None:

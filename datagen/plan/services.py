@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +12,7 @@ from datagen.errors import WorkspaceError
 from datagen.llm.client import Client
 from datagen.llm.ledger import Ledger
 from datagen.llm.teacher import Teacher
+from datagen.llm.wire import Completion
 from datagen.plan.teacher import override_endpoint
 from datagen.workspace.load import Loaded, Workspace
 from datagen.workspace.specs import TIMEOUT_S, EndpointSpec, ModelSpec, ProfileSpec
@@ -65,12 +66,14 @@ class Services:
         return self._ledger
 
     @asynccontextmanager
-    async def teacher(self, model: ModelSpec, role: str) -> AsyncIterator[Teacher]:
+    async def teacher(
+        self, model: ModelSpec, role: str, on_answer: Callable[[Completion], None]
+    ) -> AsyncIterator[Teacher]:
         """The served model behind the ledger; no server is touched while the ledger answers."""
         served = self.profile.spec.models.get(role)
         timeout_s = TIMEOUT_S if served is None else served.timeout_s
         client = Client(model, lambda: self.endpoints(model, role), timeout_s=timeout_s)
-        teacher = Teacher(client, self.ledger)
+        teacher = Teacher(client, self.ledger, on_answer)
         try:
             yield teacher
         finally:

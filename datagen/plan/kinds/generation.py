@@ -18,6 +18,7 @@ from datagen.generate.run import Method, SeedResult, generate
 from datagen.generate.stamp import Stamp, reject_seed
 from datagen.llm.ask import CallRecord, SeedAsk
 from datagen.llm.prompts import load_prompts
+from datagen.llm.wire import Completion
 from datagen.plan.execute import Interrupted, StepContext
 from datagen.plan.kinds.sieve import shard, write_records
 from datagen.plan.licences import is_known_licence
@@ -171,11 +172,15 @@ async def _generate(context: StepContext, partitions: Sequence[int]) -> None:
         model_licence=model and model["licence"],
     )
     seeds = _Seeds(context, partitions)
+
+    def count_answer(completion: Completion) -> None:
+        context.progress.advance(calls=1, tokens=completion.completion_tokens)
+
     async with AsyncExitStack() as stack:
         teacher = None
         if model is not None and recipe.model is not None:
             teacher = await stack.enter_async_context(
-                services.teacher(_served_model(context, model), recipe.model)
+                services.teacher(_served_model(context, model), recipe.model, count_answer)
             )
 
         def ask_for(seed: Seed) -> SeedAsk:
@@ -238,8 +243,6 @@ async def _collect(context: StepContext, seeds: _Seeds, results: Any) -> None:
             kept=len(result.records),
             rejected=sum(r.status == "rejected" for r in result.rejects),
             failed=sum(r.status == "failed" for r in result.rejects),
-            calls=len({call.key for call in result.calls}),
-            tokens=sum(call.completion_tokens for call in result.calls),
         )
         if part.seeds == seeds.count(current):
             if any(reject.status == "failed" for reject in part.rejects):
