@@ -70,7 +70,7 @@ class LatentMoE(nn.Module):
             self.up_EIF,
             self.down_EFI,
         )
-        out_ND = self.shared_down(operations.relu2(shared_BTF)).flatten(0, 1)
+        out_ND = self.shared_down(operations.relu2(shared_BTF).flatten(0, 1))
         if self.latent_up is None:
             out_ND = out_ND + mixed_NI
         else:

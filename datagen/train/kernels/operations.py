@@ -6,9 +6,6 @@ comes with torch where there is a GPU, so they are imported where they are calle
 
 from __future__ import annotations
 
-from inspect import signature
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -96,17 +93,11 @@ def attention(q_BTQP: Tensor, k_BTKP: Tensor, v_BTKP: Tensor, documents: Documen
     """Attend causally inside documents."""
     if not _fast(q_BTQP):
         return reference.attention(q_BTQP, k_BTKP, v_BTKP, documents.attends)
-    from torch.nn.attention.varlen import varlen_attn
+    from datagen.train.kernels.attention import DocumentAttention
 
     rows, tokens = q_BTQP.shape[:2]
-    begins_S = documents.boundaries
-    q_NQP, k_NKP, v_NKP = (part.flatten(0, 1) for part in (q_BTQP, k_BTKP, v_BTKP))
-    # Newer versions of torch ask for a word where heads are shared; older ones do not know it.
-    shared: dict[str, Any] = (
-        {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
-    )
-    mixed_NQP: Tensor = varlen_attn(  # type: ignore[assignment]
-        q_NQP, k_NKP, v_NKP, begins_S, begins_S, tokens, tokens, window_size=(-1, 0), **shared
+    mixed_NQP: Tensor = DocumentAttention.apply(  # type: ignore[no-untyped-call]
+        *(part.flatten(0, 1) for part in (q_BTQP, k_BTKP, v_BTKP)), documents.boundaries, tokens
     )
     return torch.unflatten(mixed_NQP, 0, (rows, tokens))
 
