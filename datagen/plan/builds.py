@@ -81,7 +81,7 @@ def verify(build: Path, out: Path) -> dict[str, int | str]:
     counts = {"steps": 0, "files": 0, "bytes": 0}
     steps = sql.closure(build, out)
     promised = {
-        out.resolve() / name / step.manifest.inputs[name]: digest
+        out.resolve() / name / step.manifest.inputs.get(name, "unknown"): digest
         for step in steps
         for name, digest in step.manifest.input_sha256.items()
     }
