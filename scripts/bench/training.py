@@ -70,11 +70,21 @@ def mean_context(batches: list[Batch]) -> float:
 
 
 def flops_per_token(config: ModelConfig, context: float) -> float:
-    """Count forward and backward: 6 a weight used, the state's update, causal attention."""
-    used = parameter_count(config).active
+    """Count forward and backward: 6 a weight used, the state's update, causal attention.
+
+    A multi-token head uses its block and the output head once more.
+    """
+    count = parameter_count(config)
+    expert = 2 * (config.latent_width or config.d_model) * config.expert_width
+    ahead = (
+        count.mtp - expert * (config.experts - config.top_k) + config.vocabulary * config.d_model
+    )
+    used = count.active + config.mtp_heads * ahead
     scan = 3 * 7 * config.mamba_inner * config.mamba_state * config.pattern.count("M")
     width = config.query_heads * config.attention_head_dim
-    return 6 * used + scan + 3 * 2 * context * width * config.pattern.count("*")
+    return (
+        6 * used + scan + 3 * 2 * context * width * (config.pattern.count("*") + config.mtp_heads)
+    )
 
 
 @contextmanager
