@@ -179,7 +179,8 @@ class Client:
             raise ServiceDown(
                 f"the service will not serve {self.model.served_as!r} ({fault.detail})",
                 where=where,
-                fix="check the URL (it ends in /v1), the served model's name and the API key",
+                fix="check the URL (it ends in /v1), the served model's name, the API key "
+                "and its quota",
             )
         if fault.kind in ("refused", "too_large"):
             error = RequestRefused(

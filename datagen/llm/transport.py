@@ -114,7 +114,8 @@ class Transport:
         detail = self._safe(f"HTTP {status}: {_said(error)}")
         wait = retry_after_s(error.response.headers.get("retry-after"), now=time.time())
         kind: Kind
-        if status in (401, 404):
+        # 402 and 403: the account or the key is refused, whatever is asked.
+        if status in (401, 402, 403, 404):
             kind = "denied"
         elif status == 429:
             kind = "throttled"
