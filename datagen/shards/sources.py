@@ -106,7 +106,7 @@ def _variable_directory(name: str, where: str) -> Path:
 
 
 def read_files(
-    files: Iterable[SourceFile],
+    files: Sequence[SourceFile],
     *,
     columns: Sequence[str],
     rename: Mapping[str, str] | None = None,
@@ -116,15 +116,21 @@ def read_files(
     `rename` maps a file's column to the name that `columns` uses. Values keep their nesting and
     nulls; csv cells are text, an empty unquoted cell is null. A column that a JSON line lacks is
     null, but one that none of a file's first 1,000 lines has is missing: DataError, as is any line
-    or page that cannot be read.
+    or page that cannot be read. A place leaves out `${VAR}/` unless two files then look the same.
     """
     stored = stored_columns(columns, rename or {})
+    labels = Counter(_label(file) for file in files)
     for file in files:
         reader = _reader(file)
-        label = file.name.partition("}/")[2] or file.name
+        label = _label(file) if labels[_label(file)] == 1 else file.name
         for number, row in enumerate(reader(file, list(dict.fromkeys(stored.values())))):
             values = {name: row.get(column) for name, column in stored.items()}
             yield PlacedRow(f"{label}#{number}", values)
+
+
+def _label(file: SourceFile) -> str:
+    match = _VARIABLE.fullmatch(file.name)
+    return match[2] if match else file.name
 
 
 def stored_columns(columns: Sequence[str], rename: Mapping[str, str]) -> dict[str, str]:
@@ -212,7 +218,7 @@ def _read_parquet(file: SourceFile, columns: list[str]) -> Iterator[dict[str, An
             check_json_types(file.name, (schema.field(column) for column in columns))
             for batch in parquet.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=columns):
                 yield from batch.to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _unreadable(file.name, error) from error
 
 
@@ -350,7 +356,9 @@ def _row_key(
         raise DataError(
             f"the key {value!r} of source {source!r} stands twice",
             where=place,
-            fix=f"{key!r} is not unique: name another column as 'key:', or leave 'key:' out",
+            fix="read each file once, or name a column as 'key:'"
+            if key is None
+            else f"{key!r} is not unique: name another column as 'key:', or leave 'key:' out",
         )
     seen.add(digest)
     return str(value)

@@ -138,6 +138,34 @@ def test_every_format_gives_the_same_rows(
     assert [row.place for row in rows] == [f"{name}#{n}" for n in range(3)]
 
 
+def test_text_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    text = pa.array([b"fine", b"\xff\xfe"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"text": text}), tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        list(read_files([SourceFile("rows.parquet", tmp_path / "rows.parquet")], columns=["text"]))
+    assert caught.value.where == "rows.parquet" and caught.value.fix
+
+
+def test_places_of_two_directories_differ(tmp_path: Path) -> None:
+    """Equal paths below two variables keep the variable in the place, so that keys differ."""
+    files = [
+        SourceFile(name, _write(tmp_path, f"{at}/rows.jsonl", _jsonl())[0].path)
+        for at, name in [("a", "${A}/rows.jsonl"), ("b", "${B}/rows.jsonl")]
+    ]
+    rows = list(read_files(files, columns=["text"]))
+    assert [row.place for row in rows[::3]] == ["${A}/rows.jsonl#0", "${B}/rows.jsonl#0"]
+    assert len(list(draw_seeds(rows, source="s", content="text", licence="CC0-1.0"))) == 6
+    (alone, *_) = read_files(files[:1], columns=["text"])
+    assert alone.place == "rows.jsonl#0"
+
+
+def test_a_place_that_stands_twice_names_a_remedy() -> None:
+    rows = [PlacedRow("x#0", {"text": "one"})] * 2
+    with pytest.raises(DataError, match="the key 'x#0' of source 's' stands twice") as caught:
+        list(draw_seeds(rows, source="s", content="text", licence="CC0-1.0"))
+    assert "None" not in str(caught.value.fix)
+
+
 def test_parquet_keeps_nesting_and_nulls(tmp_path: Path) -> None:
     rows = [
         {"id": n, "turns": [{"role": "user", "tags": ["x", None]}] if n % 2 else None, "when": None}
