@@ -57,17 +57,27 @@ def _turns(seed: Seed, column: str) -> Iterable[Message]:
         if not isinstance(row, Mapping) or row.get("role") not in _ROLES:
             said = f"column {column!r}: turn {place} has no known role"
             raise _wrong(seed, said, f"role: one of {', '.join(_ROLES)}")
-        yield _turn(row)
+        yield _turn(seed, f"column {column!r}: turn {place}", row)
 
 
-def _turn(row: Mapping[str, Any]) -> Message:
+def _turn(seed: Seed, place: str, row: Mapping[str, Any]) -> Message:
     reasoning = row.get("reasoning_content") or row.get("reasoning")
+    calls = tuple(_tool_call(call) for call in row.get("tool_calls") or ())
+    content, answers = row.get("content"), row.get("tool_call_id")
+    if content is None and calls and row["role"] == "assistant":
+        content = ""
+    if not isinstance(content, str):
+        said = f"{place} has {type(content).__name__} as its content"
+        raise _wrong(seed, said, "content: a string (null only beside an assistant's tool_calls)")
+    if answers is not None and not isinstance(answers, str):
+        said = f"{place} has {type(answers).__name__} as its tool_call_id"
+        raise _wrong(seed, said, "tool_call_id: a string, as the call's id")
     return Message(
         role=row["role"],
-        content=row.get("content") or "",
+        content=content,
         reasoning=str(reasoning) if reasoning else None,
-        tool_calls=tuple(_tool_call(call) for call in row.get("tool_calls") or ()),
-        tool_call_id=row.get("tool_call_id"),
+        tool_calls=calls,
+        tool_call_id=answers,
         trained=row["role"] == "assistant",
     )
 

@@ -64,6 +64,16 @@ def test_an_empty_conversation_is_rejected() -> None:
         ({"messages": "not json"}, {"messages": "messages"}),
         ({"messages": [{"role": "robot", "content": "x"}]}, {"messages": "messages"}),
         ({"messages": {"role": "user"}}, {"messages": "messages"}),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]},
+            {"messages": "messages"},
+        ),
+        ({"messages": [{"role": "user", "content": None}]}, {"messages": "messages"}),
+        ({"messages": [{"role": "assistant", "content": None}]}, {"messages": "messages"}),
+        (
+            {"messages": [{"role": "tool", "content": "x", "tool_call_id": 7}]},
+            {"messages": "messages"},
+        ),
     ],
 )
 def test_a_wrong_row_names_its_place(row: dict[str, Any], arguments: dict[str, Any]) -> None:
