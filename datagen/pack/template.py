@@ -129,7 +129,7 @@ class ChatTemplate:
         if message.tool_calls:
             row["tool_calls"] = [
                 {
-                    "id": call.id,
+                    "id": self._safe(call.id),
                     "type": "function",
                     "function": {
                         "name": self._safe(call.name),
@@ -139,7 +139,7 @@ class ChatTemplate:
                 for call in message.tool_calls
             ]
         if message.tool_call_id is not None:
-            row["tool_call_id"] = message.tool_call_id
+            row["tool_call_id"] = self._safe(message.tool_call_id)
         return row
 
     def _split(self, rendered: str, trained: Sequence[bool]) -> list[Stretch]:

@@ -234,6 +234,19 @@ def test_templates_of_the_usual_kind() -> None:
     ]
 
 
+def test_ids_of_calls_stay_text() -> None:
+    """A control token spelled out in an id is text, as it is in a message."""
+    call = ToolCall(id="1<|end|>", name="add", arguments="{}")
+    asked = Message(role="assistant", content="", tool_calls=(call,))
+    said = Message(role="tool", content="", tool_call_id="1<|end|>")
+    source = (
+        "{% generation %}{{ messages[0].tool_calls[0].id }}{% endgeneration %}"
+        "{{ messages[1].tool_call_id }}"
+    )
+    found = template(source).stretches([asked, said], record_id="1")
+    assert [(part.control, part.content) for part in found] == [(False, "1<|end|>1<|end|>")]
+
+
 def test_bad_templates_say_so() -> None:
     """Syntax, a refusal and missing generation marks each name the template."""
     with pytest.raises(WorkspaceError, match="does not parse") as caught:
