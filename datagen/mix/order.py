@@ -8,13 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.shards.draws import shuffled
+
 Ints = NDArray[np.int64]
-
-
-def shuffled(count: int, *seed: int) -> Ints:
-    """A permutation of 0..count-1 that depends on the seeds alone, whatever numpy's version."""
-    keys = np.random.PCG64(list(seed)).random_raw(count)
-    return np.argsort(keys, kind="stable")
 
 
 def draw(lengths: Ints, tokens: int, *, seed: int, drawn: Ints | None = None) -> Ints:

@@ -27,7 +27,8 @@ def phases_of(
 ) -> list[Phase]:
     """The phases of a mixture in order, their tokens summing to the budget.
 
-    `find` gives a mixture by name. A mixture without phases is one phase; phases may nest.
+    `find` gives a mixture by name. A mixture without phases is one phase. Workspaces whose
+    phases have phases of their own are refused before they come here.
     """
     if not mixture.phases:
         return [Phase(mixture=mixture, start=0, tokens=budget_tokens)]

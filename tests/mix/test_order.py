@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datagen.mix.order import Ints, draw, interleave, shuffled
+from datagen.mix.order import Ints, draw, interleave
+from datagen.shards.draws import shuffled
 
 lengths_of = st.lists(st.integers(1, 500), min_size=1, max_size=40).map(np.array)
 
