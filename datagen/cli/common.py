@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from datagen.workspace.load import Workspace
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+SEED = click.IntRange(0, 2**63 - 1)
+TOKENS = click.IntRange(1, 2**63 - 1)
 
 _UNCUT = 1 << 20
 """Columns of a table that nobody's terminal limits."""
@@ -53,8 +57,8 @@ def plan_options(command: F) -> F:
     options = [
         click.option("--mixture", default="phase2", show_default=True, help="Name in mixtures/."),
         click.option("--profile", default=None, help="Profile name, or a YAML file with one."),
-        click.option("--tokens", type=click.IntRange(min=1), default=None, help="Token budget."),
-        click.option("--seed", type=int, default=0, show_default=True, help="Seed of all draws."),
+        click.option("--tokens", type=TOKENS, default=None, help="Token budget."),
+        click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of all draws."),
         click.option("--endpoint", default=None, help="OpenAI-compatible URL of your own."),
         click.option("--model", default=None, help="Model name there, or a pin's name."),
     ]
@@ -77,8 +81,18 @@ def out_folder(workspace: Workspace, out_dir: Path | None) -> Path:
 
 
 def print_json(value: Any) -> None:
-    """The one JSON document of a command."""
-    click.echo(json.dumps(value, ensure_ascii=False, default=str))
+    """The one JSON document of a command; numbers that JSON lacks (NaN, infinity) are null."""
+    click.echo(json.dumps(_finite(value), ensure_ascii=False, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
 
 
 def print_table(

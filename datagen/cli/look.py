@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 from datagen.cli.common import (
+    SEED,
     json_option,
     open_workspace,
     out_folder,
@@ -39,15 +41,28 @@ def sql_command(
     out = out_folder(open_workspace(workspace_dir), out_dir)
     answer = sql.query(sql.connect(find_build(out, build_name), out), query)
     if as_json:
-        print_json([dict(zip(answer.columns, row, strict=True)) for row in answer.rows])
+        names = _distinct(answer.columns)
+        print_json([dict(zip(names, row, strict=True)) for row in answer.rows])
     else:
         print_table(answer.columns, answer.rows, null="NULL")
+
+
+def _distinct(columns: Sequence[str]) -> list[str]:
+    """Column names as keys: one that stood before gains `_2`, `_3`, the first that is free."""
+    names: list[str] = []
+    for column in columns:
+        name, number = column, 1
+        while name in names or (number > 1 and name in columns):
+            number += 1
+            name = f"{column}_{number}"
+        names.append(name)
+    return names
 
 
 @click.command(name="preview")
 @click.argument("recipe")
 @click.option("-n", "count", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the draw.")
 @click.option("--rejects", is_flag=True, help="Show refused rows instead of kept ones.")
 @click.option("--build", "build_name", default=None, help="Build folder, mixture or fingerprint.")
 @workspace_option

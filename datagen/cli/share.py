@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from datagen.cli.common import (
+    SEED,
     json_option,
     open_workspace,
     out_folder,
@@ -89,7 +90,7 @@ def publish_command(
 @click.argument("build_name", required=False)
 @click.option("--config", "config_name", default="tiny", show_default=True, help="Preset.")
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 @click.option("--run", "run_dir", type=click.Path(path_type=Path), default=None)
 @workspace_option

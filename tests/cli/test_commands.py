@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,17 @@ def test_sql_writes_nothing(unchanging: Tiny) -> None:
     for query in ("DROP VIEW records", "COPY records TO 'x'", "SELECT nothing FROM records"):
         ran = unchanging.run("sql", query)
         assert ran.code == 4 and "Traceback" not in ran.err
+
+
+def test_sql_as_json_loses_no_column_and_no_parser(unchanging: Tiny) -> None:
+    """Equal column names gain a number; what JSON cannot say is null."""
+    query = (
+        "SELECT 1 AS a, 2 AS a_2, 3 AS a, 'nan'::DOUBLE AS b, ['-inf'::DOUBLE, 1.5] AS b, 4 AS a"
+    )
+    ran = unchanging.run("sql", query, "--json")
+    assert ran.code == 0, ran.err
+    (row,) = json.loads(ran.out, parse_constant=pytest.fail)
+    assert row == {"a": 1, "a_2": 2, "a_3": 3, "b": None, "b_2": [None, 1.5], "a_4": 4}
 
 
 def test_preview_is_drawn_by_its_seed(unchanging: Tiny) -> None:

@@ -246,6 +246,23 @@ def test_wrong_command(tiny: Tiny, arguments: list[str], code: int, said: str) -
     one_screen(tiny.run(*arguments), code, said)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["build", "--seed", "-1"],
+        ["plan", "--seed", str(2**63)],
+        ["plan", "--tokens", str(2**63)],
+        ["preview", "page", "--seed", "-1"],
+        ["train", "--seed", "-1"],
+    ],
+)
+def test_numbers_out_of_range(tiny: Tiny, arguments: list[str]) -> None:
+    """Seeds and budgets are what every library below can hold."""
+    ran = tiny.run(*arguments)
+    assert ran.code == 2
+    assert f"{arguments[-1]} is not in the range" in ran.err and arguments[-2] in ran.err
+
+
 def test_errors_as_json(tiny: Tiny) -> None:
     """`--json`: one JSON document on stdout, whatever went wrong, and the words on stderr."""
     line = tiny.edit(RECIPE, "method:", "methode:")
