@@ -24,7 +24,8 @@ _http: Any = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__.pa
 _CONNECT_S = 5.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _NO_KEY = "none"
-_DEFAULT_KEY = "OPENAI_API_KEY"
+# The command line names this key for its endpoint, which may be a local server without one.
+_OPTIONAL_KEY = "OPENAI_API_KEY"
 _LONGEST_DETAIL = 400
 _THOUGHT_ENDS = "</think>"
 
@@ -145,12 +146,12 @@ def _said(error: openai.APIStatusError) -> str:
 
 
 def _key_of(endpoint: EndpointSpec) -> str:
-    """The endpoint's key, or "": no key is sent where `api_key_env` is the empty string."""
-    if endpoint.api_key_env == "":
+    """The key in the variable that the endpoint names, or "" where it names none."""
+    name = endpoint.api_key_env
+    if not name:
         return ""
-    name = endpoint.api_key_env or _DEFAULT_KEY
     secret = os.environ.get(name, "").strip()
-    if endpoint.api_key_env and name != _DEFAULT_KEY and not secret:
+    if name != _OPTIONAL_KEY and not secret:
         raise WorkspaceError(
             f"the environment variable {name} is not set",
             where=endpoint.url,

@@ -52,7 +52,8 @@ def teaching(
     async def run() -> T:
         options.setdefault("timeout_s", 5)
         with Ledger(ledger_at) as ledger:
-            async with Client(model, [endpoint(server.url)], **options) as client:
+            served = endpoint(server.url, api_key_env="OPENAI_API_KEY")
+            async with Client(model, [served], **options) as client:
                 teacher = Teacher(client, ledger)
                 try:
                     return await work(teacher)

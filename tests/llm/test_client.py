@@ -23,10 +23,15 @@ T = TypeVar("T")
 
 
 def using(
-    urls: list[str], work: Callable[[Client], Awaitable[T]], *, most: int = 64, **options: Any
+    urls: list[str],
+    work: Callable[[Client], Awaitable[T]],
+    *,
+    most: int = 64,
+    key: str | None = None,
+    **options: Any,
 ) -> T:
     async def run() -> T:
-        endpoints = [endpoint(url, max_concurrency=most) for url in urls]
+        endpoints = [endpoint(url, max_concurrency=most, api_key_env=key) for url in urls]
         async with Client(MODEL, endpoints, **{"timeout_s": 0.4, **options}) as client:
             return await work(client)
 
@@ -223,14 +228,27 @@ def test_the_key_goes_to_the_server_and_nowhere_else(
 
     for script in (first_time("500"), lambda body, times: "401", lambda body, times: "echo"):
         with FaultServer(script=script, echo=KEY) as server:
-            shown, result = using([server.url], work, attempts=2)
+            shown, result = using([server.url], work, attempts=2, key="OPENAI_API_KEY")
             assert server.headers[0]["authorization"] == f"Bearer {KEY}"
             chain = [result]
             while chain[-1] is not None and isinstance(chain[-1], BaseException):
                 chain.append(chain[-1].__cause__)
             assert KEY not in shown + "".join(map(str, chain)) + "".join(map(repr, chain))
-    (error,) = using([dead_url()], ask_many(1), down_after_s=0.1)
+    (error,) = using([dead_url()], ask_many(1), down_after_s=0.1, key="OPENAI_API_KEY")
     assert KEY not in repr(error) and KEY not in caplog.text
+
+
+@pytest.mark.parametrize(("key", "sent"), [(None, False), ("", False), ("OPENAI_API_KEY", True)])
+def test_a_key_only_goes_where_it_is_named(
+    key: str | None, sent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with FaultServer() as server:
+        using([server.url], ask_many(1), key=key)
+        monkeypatch.delenv("OPENAI_API_KEY")
+        using([server.url], ask_many(1), key=key)
+        first, second = (repr(headers) for headers in server.headers)
+    assert (KEY in first) == sent and KEY not in second
 
 
 def test_a_key_that_no_header_can_carry_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
