@@ -32,7 +32,7 @@ _FINGERPRINT = re.compile(rf"[0-9a-f]{{{FINGERPRINT_DIGITS}}}")
 def find_build(out: Path, name: str | None) -> Path:
     """A build by folder, mixture (its latest) or fingerprint; None is the one made last.
 
-    Raises DataError naming the builds that there are.
+    Raises DataError naming the builds that there are, also for a step that is no build.
     """
     latest = _latest(out)
     fix = f"name one of: {', '.join(p.name for p in latest)}" if latest else "run datagen build"
@@ -40,15 +40,28 @@ def find_build(out: Path, name: str | None) -> Path:
         newest = latest_link(out)
         if newest is None:
             raise DataError("no build here", where=str(out), fix=fix)
-        return _finished(newest)
+        return _build(newest, fix)
     if (Path(name) / MANIFEST_NAME).is_file():
-        return Path(name).resolve()
+        return _build(Path(name), fix)
     if (out / _LATEST / name).is_symlink():
-        return _finished(out / _LATEST / name)
-    found = sorted((out / _BUILD_STEP).glob(f"{name}*")) if name.isalnum() else []
-    if len(found) == 1:
-        return _finished(found[0])
+        return _build(out / _LATEST / name, fix)
+    if name.isalnum():
+        builds = sorted((out / _BUILD_STEP).glob(f"{name}*"))
+        others = (step for step in _steps_on_disk(out) if step.name.startswith(name))
+        found = builds or [step for step in others if is_finished(step)]
+        if len(found) == 1:
+            return _build(found[0], fix)
     raise DataError(f"no build {name!r}", where=str(out), fix=fix)
+
+
+def _build(path: Path, fix: str) -> Path:
+    directory = _finished(path)
+    kind = read_manifest(directory).kind
+    if kind != _BUILD_STEP:
+        raise DataError(
+            f"this is a step of kind {kind}, not a build", where=str(directory), fix=fix
+        )
+    return directory
 
 
 def _latest(out: Path) -> list[Path]:

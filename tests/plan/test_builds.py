@@ -122,6 +122,19 @@ def test_what_is_not_there_says_what_is(built: Tiny) -> None:
         find_build(built.out, "other")
 
 
+@pytest.mark.parametrize("way", ["folder", "latest", "fingerprint"])
+def test_another_step_is_no_build(built: Tiny, way: str) -> None:
+    """Whichever way a step is named, the error says what it is and which builds there are."""
+    step = next((built.out / "seeds").rglob("manifest.json")).parent
+    if way == "latest":
+        (built.out / "latest" / "odd").symlink_to(step)
+    name = {"folder": str(step), "latest": "odd", "fingerprint": step.name}[way]
+    with pytest.raises(DataError, match="a step of kind seeds, not a build") as caught:
+        find_build(built.out, name)
+    assert caught.value.where == str(step.resolve())
+    assert "small" in str(caught.value.fix)
+
+
 def step_folders(out: Path) -> set[str]:
     return {
         path.parent.relative_to(out).as_posix()
