@@ -23,7 +23,7 @@ from datagen.plan.kinds import KINDS
 from datagen.plan.progress import Progress
 from datagen.plan.services import Services
 from datagen.plan.steps import BuildPlan
-from datagen.plan.teacher import override_model
+from datagen.plan.teacher import override_endpoint, override_model
 from datagen.shards.manifest import manifest_sha256, read_manifest
 from datagen.shards.parquet import FileEntry, file_sha256, fsync_directory, write_bytes
 from datagen.workspace.load import Workspace
@@ -50,6 +50,7 @@ class BuildOptions:
             tokens=self.tokens,
             seed=self.seed,
             model=override_model(workspace, self.endpoint, self.model),
+            elsewhere=override_endpoint(self.endpoint) is not None,
         )
 
 

@@ -93,16 +93,18 @@ def verify(build: Path, out: Path) -> dict[str, int | str]:
     problems: list[str] = []
     counts = {"steps": 0, "files": 0, "bytes": 0}
     steps = sql.closure(build, out)
-    promised = {
-        out.resolve() / name / step.manifest.inputs.get(name, "unknown"): digest
-        for step in steps
-        for name, digest in step.manifest.input_sha256.items()
-    }
+    promised: dict[Path, dict[str, str]] = {}
+    for step in steps:
+        for name, digest in step.manifest.input_sha256.items():
+            directory = out.resolve() / name / step.manifest.inputs.get(name, "unknown")
+            promised.setdefault(directory, {})[digest] = step.manifest.step
     for step in steps:
         counts["steps"] += 1
-        digest = promised.get(step.directory)
-        if digest is not None and digest != manifest_sha256(step.directory):
-            problems.append(f"{step.directory / MANIFEST_NAME}: not what the next step read")
+        own = manifest_sha256(step.directory)
+        for digest, reader in promised.get(step.directory, {}).items():
+            if digest != own:
+                path = step.directory / MANIFEST_NAME
+                problems.append(f"{path}: not what step {reader} read")
         counts["files"] += len(step.manifest.files)
         counts["bytes"] += sum(entry.bytes for entry in step.manifest.files)
         problems += verify_files(step.directory, step.manifest.files)

@@ -16,6 +16,7 @@ from datagen.plan.licences import require_licence
 from datagen.plan.pins import SourcePin, pin_benchmark, pin_source, served_benchmarks
 from datagen.plan.resolve import function_code, method_code
 from datagen.plan.steps import BuildPlan, Draw, Step
+from datagen.plan.teacher import without_weights
 from datagen.workspace.load import Loaded, Workspace
 from datagen.workspace.locate import inside
 from datagen.workspace.specs import (
@@ -31,13 +32,14 @@ from datagen.workspace.specs import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """What the user asked for on the command line."""
+    """What the user asked for; `elsewhere`: at an endpoint that the command line names."""
 
     mixture: str
     profile: str | None = None
     tokens: int | None = None
     seed: int = 0
     model: ModelSpec | None = None
+    elsewhere: bool = False
 
 
 def _dump(spec: Spec) -> dict[str, Any]:
@@ -51,6 +53,18 @@ def _dump(spec: Spec) -> dict[str, Any]:
 def seed_limit(profile: ProfileSpec, recipe: str) -> int | None:
     """How many rows of a source a recipe takes under this profile; None is all of them."""
     return profile.max_seeds.get(recipe, profile.max_seeds.get("default"))
+
+
+_DRAWN_WITH = {
+    "name",
+    "text",
+    "messages",
+    "columns",
+    "key",
+    "licence",
+    "licence_column",
+}
+"""What of a source's manifest decides its seeds, beside the pinned bytes."""
 
 
 class _Compiler:
@@ -106,7 +120,7 @@ class _Compiler:
             "seeds",
             [],
             {
-                "source": _dump(pin.spec),
+                "source": pin.spec.model_dump(mode="json", include=_DRAWN_WITH),
                 "pin": pin.identity,
                 "limit": limit,
                 "seed": self.request.seed,
@@ -122,14 +136,17 @@ class _Compiler:
         role = recipe.spec.model
         if role is None:
             return None
-        if self.request.model is not None:
-            return self.request.model
+        allowed = self.profile.spec.allow_licences
+        named = self.request.model
+        if named is not None:
+            # A model that the command line names is allowed by name, its licence said as unknown.
+            require_licence(named.licence, (*allowed, "unknown"), where=f"--model {named.name}")
+            return without_weights(named) if self.request.elsewhere else named
         served = model_role(self.profile, recipe)
         assert served is not None
         loaded = self.workspace.model(served.model, self.profile.where("models", role, "model"))
-        allowed = self.profile.spec.allow_licences
         require_licence(loaded.spec.licence, allowed, where=loaded.where("licence"))
-        return loaded.spec
+        return without_weights(loaded.spec) if self.request.elsewhere else loaded.spec
 
     def generate(self, draw: Draw, pin: SourcePin) -> str:
         """One recipe on one source."""
@@ -230,6 +247,8 @@ def model_identity(model: ModelSpec) -> dict[str, Any]:
         "licence": model.licence,
         "structured_output": model.structured_output,
         "reasoning_effort": model.reasoning_effort,
+        "vllm_arguments": list(model.vllm_arguments),
+        "context_tokens": model.embedded.context_tokens if model.embedded else None,
     }
 
 
@@ -321,13 +340,14 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
     compiler.add(
         "pack",
         "pack",
-        ["mix", *rendered],
+        ["mix", *rendered, *(f"dedup/{draw.name}" for draw in draws)],
         {
             "row_tokens": profile.spec.row_tokens,
             "rows_per_shard": profile.spec.rows_per_shard,
             "seed": request.seed,
             "tokenizer": _dump(tokenizer),
             "card": _card_arguments(workspace, mixture, name, list(compiler.steps.values())),
+            "model": request.model.served_as if request.model else None,
         },
         hints={"tokens": budget},
     )
@@ -340,6 +360,7 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
         tokenizer=tokenizer.name,
         draws=tuple(draws),
         steps=tuple(compiler.steps.values()),
+        model=request.model.served_as if request.model else None,
     )
 
 

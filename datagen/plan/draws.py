@@ -71,8 +71,18 @@ def draws_of(
     """What the mixtures draw from, in order of first mention: the YAML's text to its draws."""
     found: dict[str, list[Draw]] = {}
     for mixture in mixtures:
+        home: dict[Draw, str] = {}
         for category in mixture.spec.categories:
-            found |= draws_of_category(workspace, mixture, category)
+            drawn = draws_of_category(workspace, mixture, category)
+            for text, draws in drawn.items():
+                for draw in draws:
+                    if home.setdefault(draw, text + category) != text + category:
+                        raise WorkspaceError(
+                            f"{draw.name} is drawn twice, so its epochs could not be capped",
+                            where=mixture.where("categories", category, "draw", text),
+                            fix="draw it in one category, once",
+                        )
+            found |= drawn
     return found
 
 

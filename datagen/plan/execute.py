@@ -25,6 +25,7 @@ from datagen.plan.progress import Progress
 from datagen.plan.services import Services
 from datagen.plan.steps import BuildPlan, Step
 from datagen.shards.manifest import (
+    MANIFEST_NAME,
     ShardManifest,
     is_finished,
     manifest_sha256,
@@ -134,7 +135,7 @@ def execute(
     `wait`), Interrupted after a request to stop, DataError on a full disk.
     """
     outcome = Outcome()
-    if all(is_finished(step.directory(out)) for step in plan.steps):
+    if all(is_current(step, plan, out) for step in plan.steps):
         outcome.cached = [step.name for step in plan.steps]
         return outcome
     with ExitStack() as held:
@@ -142,9 +143,10 @@ def execute(
         for folder in dict.fromkeys((services.ledger_folder.resolve(), out.resolve())):
             held.enter_context(lock(folder, wait=wait, progress=progress, stopping=stopping))
         for step in plan.steps:
-            if is_finished(step.directory(out)):
+            if is_current(step, plan, out):
                 outcome.cached.append(step.name)
                 continue
+            (step.directory(out) / MANIFEST_NAME).unlink(missing_ok=True)
             try:
                 _run_step(
                     step, plan, out, kinds[step.kind], services, progress, stopping, finishers
@@ -153,6 +155,22 @@ def execute(
                 raise _disk_error(error, step, out) from error
             outcome.ran.append(step.name)
     return outcome
+
+
+def is_current(step: Step, plan: BuildPlan, out: Path) -> bool:
+    """Whether a step is finished, and read its inputs as they are now.
+
+    An input that was deleted and built again may differ where a row failed the first time.
+    """
+    directory = step.directory(out)
+    if not is_finished(directory):
+        return False
+    read = read_manifest(directory).input_sha256
+    inputs = {name: plan.step(name).directory(out) for name in step.inputs if name in read}
+    return all(
+        is_finished(where) and manifest_sha256(where) == read[name]
+        for name, where in inputs.items()
+    )
 
 
 def _run_step(

@@ -41,7 +41,8 @@ def build_facts(
         "tokenizer": tokenizer.name,
         "tokenizer_licence": tokenizer.licence,
         "command": f"datagen build --mixture {plan.mixture} --profile {plan.profile} "
-        f"--tokens {plan.budget_tokens} --seed {plan.seed}",
+        f"--tokens {plan.budget_tokens} --seed {plan.seed}"
+        + (f" --model {plan.model}" if plan.model else ""),
         "lines": [
             {
                 "category": _category(line, extra["mixture"]),
@@ -121,7 +122,15 @@ def _teachers(workspace: Workspace, plan: BuildPlan) -> list[dict[str, Any]]:
 
 
 def _stages(plan: BuildPlan, manifests: Mapping[str, ShardManifest]) -> list[dict[str, Any]]:
-    facts = []
+    facts: list[dict[str, Any]] = []
+    for name, drawn in manifests.items():
+        counts = drawn.extra.get("counts", {})
+        refused = {n: counts[n] for n in ("empty", "unknown_licence") if counts.get(n)}
+        if drawn.kind == "seeds" and refused:
+            source = name.removeprefix("seeds/")
+            facts.append(
+                {"recipe": source, "stage": "seeds", "kept": drawn.rows, "rejected": refused}
+            )
     for draw in plan.draws:
         for stage in _STAGES:
             manifest = manifests.get(f"{stage}/{draw.name}")

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,13 @@ def _library_version(distribution: str) -> str:
 
 
 def code_version(modules: Sequence[str], libraries: Sequence[str]) -> str:
-    """One version for the code of a step: its modules' logic and its libraries' versions."""
+    """One version for the code of a step: its modules' logic and its libraries' versions.
+
+    Every step writes through pyarrow and orjson. Python's minor version counts too: the form that
+    logic is hashed in is that of its own syntax tree.
+    """
     parts = [f"{name}={module_version(name)}" for name in sorted(modules)]
-    parts += [f"{name}=={_library_version(name)}" for name in sorted(libraries)]
+    parts.append(f"python=={sys.version_info.major}.{sys.version_info.minor}")
+    names = {*libraries, "orjson", "pyarrow"}
+    parts += [f"{name}=={_library_version(name)}" for name in sorted(names)]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()

@@ -12,8 +12,8 @@ from datagen.mix.schedule import Phase, phases_of
 from datagen.plan.build import BuildOptions
 from datagen.plan.compile import compile_plan
 from datagen.plan.draws import draws_of, mixtures_of
+from datagen.plan.execute import is_current
 from datagen.plan.steps import BuildPlan
-from datagen.shards.manifest import is_finished
 from datagen.workspace.load import Workspace
 
 # Measured on packed rows: ids and mask take 2.3 bytes a token as zstd Parquet, twice on disk
@@ -108,7 +108,7 @@ def _describe_steps(plan: BuildPlan, out: Path) -> list[dict[str, Any]]:
             "step": step.name,
             "kind": step.kind,
             "fingerprint": step.fingerprint,
-            "state": "cached" if is_finished(step.directory(out)) else "to run",
+            "state": "cached" if is_current(step, plan, out) else "to run",
             "rows": step.hints.get("rows"),
             "calls": step.hints.get("calls", 0),
             "completion_tokens": step.hints.get("tokens", 0) if step.kind == "generate" else 0,

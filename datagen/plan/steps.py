@@ -54,6 +54,7 @@ class BuildPlan:
     tokenizer: str
     draws: tuple[Draw, ...]
     steps: tuple[Step, ...]
+    model: str | None = None
 
     def step(self, name: str) -> Step:
         """The step of this name."""

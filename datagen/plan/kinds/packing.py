@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from datagen.generate.stamp import reject_record
 from datagen.mix.allocate import allocate_mixture
 from datagen.mix.order import draw, interleave
 from datagen.mix.schedule import Phase, phases_of
@@ -218,7 +219,7 @@ def _layout(context: StepContext) -> _Layout:
     if "layout" in context.memo:
         found: _Layout = context.memo["layout"]
         return found
-    inputs = list(context.step.inputs[1:])
+    inputs = _rendered(context)
     documents = Documents(_document_batches(context, inputs))
     begins = np.cumsum([0, *(context.inputs[name].manifest.rows for name in inputs)])
     order = pa.Table.from_batches(
@@ -248,6 +249,11 @@ def _layout(context: StepContext) -> _Layout:
 def _document_batches(context: StepContext, inputs: Sequence[str]) -> Iterator[pa.RecordBatch]:
     for name in inputs:
         yield from read_batches(context.inputs[name].paths())
+
+
+def _rendered(context: StepContext) -> list[str]:
+    """The inputs that hold tokens, in the order that the mixture numbers them."""
+    return [name for name in context.step.inputs if name.startswith("tokens/")]
 
 
 def pack_partitions(context: StepContext) -> int:
@@ -360,24 +366,20 @@ def _too_long(context: StepContext) -> list[Reject]:
     """Conversations that fit no row: never cut, so refused here, each with its length."""
     capacity = context.arguments["row_tokens"]
     rejects = []
-    for name in context.step.inputs[1:]:
+    for name in _rendered(context):
         draw_name = name.removeprefix("tokens/")
-        columns = ["record_id", "n_tokens", "splittable"]
-        for batch in read_batches(context.inputs[name].paths(), columns):
-            for row in batch.to_pylist():
-                if row["splittable"] or row["n_tokens"] <= capacity:
-                    continue
-                generator, _, source = draw_name.rpartition("@")
-                rejects.append(
-                    Reject(
-                        stage=context.step.name,
-                        status="rejected",
-                        reason="longer_than_row",
-                        detail=f"{row['n_tokens']} tokens, a row holds {capacity}",
-                        generator=generator,
-                        source=source,
-                        row_key="",
-                        record_id=row["record_id"],
-                    )
-                )
+        lengths = {
+            row["record_id"]: row["n_tokens"]
+            for batch in read_batches(
+                context.inputs[name].paths(), ["record_id", "n_tokens", "splittable"]
+            )
+            for row in batch.to_pylist()
+            if not row["splittable"] and row["n_tokens"] > capacity
+        }
+        if not lengths:
+            continue
+        for record in read_records(context.inputs[f"dedup/{draw_name}"].paths()):
+            if record.id in lengths:
+                detail = f"{lengths[record.id]} tokens, a row holds {capacity}"
+                rejects.append(reject_record(record, context.step.name, "longer_than_row", detail))
     return rejects
