@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from datagen.errors import DataError, DatagenError, ServiceError, WorkspaceError
@@ -19,7 +20,11 @@ Method = Callable[..., Awaitable[list[Draft]]]
 
 @dataclass(slots=True, kw_only=True)
 class SeedResult:
-    """What became of one seed: kept records, refused drafts, and the answers it used."""
+    """What became of one seed: kept records, refused drafts, and the answers it used.
+
+    A seed that ends early keeps only the answers that led to its end: what else arrived until then
+    is chance.
+    """
 
     records: list[Record] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
@@ -69,34 +74,19 @@ async def _one_seed(
     stage: str,
 ) -> SeedResult:
     result = SeedResult()
+    reject = partial(reject_seed, seed, stamp.generator, stage)
+    drafts: list[Draft] = []
+    ended: AnswerRejected | None = None
     try:
         drafts = await method(seed, ask, **arguments)
     except ServiceDown:
         raise
     except ServiceError as error:
-        result.rejects.append(
-            reject_seed(
-                seed,
-                stamp.generator,
-                stage,
-                status="failed",
-                reason="service_error",
-                detail=str(error),
-            )
-        )
+        failed = reject(status="failed", reason="service_error", detail=str(error))
+        result.rejects.append(failed)
         return result
     except AnswerRejected as error:
-        result.rejects.append(
-            reject_seed(
-                seed,
-                stamp.generator,
-                stage,
-                status="rejected",
-                reason=error.reason,
-                detail=error.detail,
-            )
-        )
-        return result
+        ended = error
     except DatagenError:
         raise
     except ModuleNotFoundError as error:
@@ -112,8 +102,14 @@ async def _one_seed(
             fix="mend the method, or the row that it cannot read",
         ) from error
     finally:
+        await ask.close()
+    ended = ask.over_budget() or ended
+    if ended is None:
         result.calls = list(ask.calls)
-    _sort_drafts(drafts, seed, stamp, stage, result)
+        _sort_drafts(drafts, seed, stamp, stage, result)
+        return result
+    result.calls = [call for call in ask.calls if call.key in ended.calls]
+    result.rejects.append(reject(status="rejected", reason=ended.reason, detail=ended.detail))
     return result
 
 

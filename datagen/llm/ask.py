@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -65,7 +66,8 @@ class Answer(Generic[T]):
 class AnswerRejected(Exception):
     """The model answered, and no answer was valid after the repair attempt.
 
-    A method may catch it and return a rejected draft; uncaught, the engine rejects the seed.
+    A method may catch it and return a rejected draft; uncaught, the engine rejects the seed. Caught
+    or not, `call_budget` rejects the whole seed.
     """
 
     def __init__(self, reason: str, detail: str, *, calls: Sequence[str] = ()) -> None:
@@ -145,8 +147,10 @@ class SeedAsk:
     """`Ask` for one seed of one recipe: renders, asks the teacher, validates, repairs, records.
 
     Every request counts against `max_calls`, answered from the ledger or not, repairs included,
-    so that a run from a warm ledger decides as the first one did. Reaching it rejects the seed with
-    `call_budget`. `teacher` may be None for a recipe that only renders texts.
+    so that a run from a warm ledger decides as the first one did. A request beyond it is not sent
+    but raises `call_budget` and leaves `exhausted` True: the engine then rejects the whole seed,
+    for which of several requests at once came too late depends on the order of arrival. `teacher`
+    may be None for a recipe that only renders texts.
 
     `calls` grows in place with every answer used, in the order of use; answers used at the same
     time stand by key, so that the order does not depend on which arrived first.
@@ -173,7 +177,27 @@ class SeedAsk:
         self._recipe = recipe
         self.calls: list[CallRecord] = []
         self._asked = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
         self._depth_of: dict[str, int] = {}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether more requests were wanted than `max_calls`, those that were not sent included."""
+        return self._asked > self._max_calls
+
+    def over_budget(self) -> AnswerRejected | None:
+        """What rejects the whole seed where it is `exhausted`, whatever its method caught."""
+        said = f"{self._max_calls} calls are used up"
+        return AnswerRejected("call_budget", said) if self.exhausted else None
+
+    async def close(self) -> None:
+        """End what is still asking, so that `calls` no longer grows; requests sent are recorded."""
+        self._closed = True
+        others = self._tasks - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     async def __call__(
         self,
@@ -218,10 +242,10 @@ class SeedAsk:
             return good
         problem = problems[0]
         keys = [key for key, _ in samples]
-        if problem.reason not in _NOT_REPAIRED and self._asked < self._max_calls:
+        if problem.reason not in _NOT_REPAIRED:
             try:
                 repaired = await self._sample(asked.repair(samples[0][1].text, problem), "repair")
-            except AnswerRejected:  # the longer prompt does not fit: the first problem stands
+            except AnswerRejected:  # too long, or one call too many: the first problem stands
                 repaired = []
             good, problems = _read(into, repaired)
             if good:
@@ -255,7 +279,7 @@ class SeedAsk:
         depth = _depth.get()
         samples: list[tuple[str, Choice]] = []
         wanted = asked.sampling.n
-        while len(samples) < wanted and (not samples or self._asked < self._max_calls):
+        while len(samples) < wanted:
             seed_part = f"{part}{len(samples) or ''}"
             n = min(wanted - len(samples), _MOST_SAMPLES)
             request = self._request(asked, n, seed_part)
@@ -289,11 +313,13 @@ class SeedAsk:
         )
 
     async def _answer(self, request: Request) -> Completion:
-        if self._asked >= self._max_calls:
-            raise AnswerRejected(
-                "call_budget", f"{self._max_calls} calls are used up at prompt {request.prompt!r}"
-            )
+        if self._closed:
+            raise asyncio.CancelledError("the seed is closed")
         self._asked += 1
+        if over := self.over_budget():
+            raise over
+        if task := asyncio.current_task():
+            self._tasks.add(task)
         assert self._teacher is not None
         try:
             return await self._teacher.answer(request)

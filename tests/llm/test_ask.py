@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -229,8 +230,43 @@ def test_the_call_budget_is_enforced_warm_as_cold(ledger_at: Path) -> None:
         assert teaching(server, ledger_at, work) == ("call_budget", 2)
         assert server.received == 2
     with FaultServer(answer=answering("bad", GOOD)) as server:
-        error, _ = teaching(server, ledger_at, ask_fact(max_calls=1))
-        assert error.reason == "invalid_json" and server.received == 1
+        error, ask = teaching(server, ledger_at, ask_fact(max_calls=1))
+        assert error.reason == "invalid_json" and server.received == 1 and ask.exhausted
+    with FaultServer(most_choices=1) as server:
+        for calls in (3, 2):
+            work_n = ask_samples(3, calls)
+            assert teaching(server, ledger_at.with_name("n"), work_n) == (calls == 2)
+
+
+def ask_samples(n: int, max_calls: int) -> Callable[[Teacher], Awaitable[bool]]:
+    async def work(teacher: Teacher) -> bool:
+        ask = asker(teacher, PROMPTS, max_calls=max_calls)
+        with suppress(AnswerRejected):
+            await ask.answers("extract", into=Facts, n=n, page=PAGE)
+        return ask.exhausted
+
+    return work
+
+
+def test_closing_ends_what_still_asks_and_loses_no_answer(ledger_at: Path) -> None:
+    async def two(ask: SeedAsk) -> None:
+        await ask("extract", into=Facts, page="a")
+        await ask("extract", into=Facts, page="b")
+
+    async def work(teacher: Teacher) -> tuple[bool, int]:
+        ask = asker(teacher, PROMPTS)
+        asking = asyncio.create_task(two(ask))
+        await asyncio.sleep(0.05)
+        await ask.close()
+        with pytest.raises(asyncio.CancelledError):
+            await ask("extract", into=Facts, page="c")
+        return asking.cancelled(), len(ask.calls)
+
+    with FaultServer(delay_s=0.2) as server:
+        assert teaching(server, ledger_at, work) == (True, 0)
+        assert server.received == 1
+    with Ledger(ledger_at) as ledger:
+        assert len(ledger) == 1
 
 
 @pytest.mark.parametrize(("most", "received"), [(None, 1), (1, 5), (2, 3)])
