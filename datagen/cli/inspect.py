@@ -83,7 +83,7 @@ def doctor_command(context: click.Context, workspace_dir: Path | None, as_json: 
 @workspace_option
 @json_option
 def pin_command(names: tuple[str, ...], workspace_dir: Path | None, as_json: bool) -> None:
-    """Resolve unknown hashes of files and revisions on the hub; no NAMES is every source."""
+    """Resolve unknown hashes and hub revisions; no NAMES is every source and model."""
     from datagen.plan.pins import pin_manifests
 
     rows = pin_manifests(open_workspace(workspace_dir), names)

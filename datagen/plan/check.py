@@ -233,7 +233,7 @@ def _unknowns(loaded: dict[str, list[Loaded[Any]]]) -> Iterator[Finding]:
                     level="note",
                     where=one.where("hub", "revision"),
                     message=f"{kind} {one.spec.name!r}: hub revision is unknown",
-                    fix=f"datagen pin {one.spec.name}" if kind == "source" else None,
+                    fix=f"datagen pin {one.spec.name}" if kind != "benchmark" else None,
                 )
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from datagen.errors import DataError, WorkspaceError
 from datagen.plan.fingerprint import fingerprint
 from datagen.shards.hub import read_hub
+from datagen.shards.pins import pin_model, verify_pins
 from datagen.shards.pins import pin_source as pin_manifest
-from datagen.shards.pins import verify_pins
 from datagen.shards.sources import PlacedRow, SourceFile, read_files, resolve_files
 from datagen.workspace.load import Loaded, Workspace
 from datagen.workspace.specs import ProfileSpec, SourceSpec
@@ -192,10 +192,13 @@ def served_benchmarks(workspace: Workspace, profile: Loaded[ProfileSpec]) -> lis
 
 
 def pin_manifests(workspace: Workspace, names: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Fill unknown hashes and revisions of the named sources, or of all, in their YAML."""
+    """Fill unknown hashes and revisions of the named sources and models, or of all."""
+    models = workspace.names("manifests/models")
     found: list[tuple[str, str, str]] = []
-    for name in names or workspace.names("manifests/sources"):
-        manifest = workspace.source(name).path
-        pinned = pin_manifest(manifest, root=workspace.root)
+    for name in names or [*workspace.names("manifests/sources"), *models]:
+        if name in models:
+            pinned = pin_model(workspace.model(name).path)
+        else:
+            pinned = pin_manifest(workspace.source(name).path, root=workspace.root)
         found += [(name, ".".join(one.key), str(one.value)) for one in pinned]
     return found

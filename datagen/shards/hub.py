@@ -134,6 +134,16 @@ def _hub_rows(
         ) from error
 
 
+def model_revision(repo: str, *, endpoint: str | None, where: str) -> str:
+    """Ask the hub for a model's newest revision. ServiceError when the hub does not answer."""
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi(endpoint=endpoint).model_info(repo, timeout=30).sha)
+    except hub_errors() as error:
+        raise hub_failure(error, where) from error
+
+
 def hub_facts(
     repo: str, *, config: str | None, split: str, endpoint: str | None, where: str
 ) -> tuple[str, int | None]:

@@ -15,7 +15,7 @@ import orjson
 import yaml
 
 from datagen.errors import DataError, WorkspaceError
-from datagen.shards.hub import hub_facts
+from datagen.shards.hub import hub_facts, model_revision
 from datagen.shards.parquet import file_sha256, write_bytes
 from datagen.shards.sources import SourceFile, resolve_files
 
@@ -113,6 +113,19 @@ class Pinned:
 
     key: tuple[str, ...]
     value: str | int
+
+
+def pin_model(manifest: Path, *, endpoint: str | None = None) -> list[Pinned]:
+    """Fill a model manifest's unknown hub revision, in its own text, as `pin_source` does."""
+    text = manifest.read_text(encoding="utf-8")
+    hub = yaml.safe_load(text).get("hub")
+    if not hub or hub.get("revision") is not None:
+        return []
+    where = str(manifest)
+    value = model_revision(hub["id"], endpoint=endpoint, where=where)
+    pin = Pinned(key=("hub", "revision"), value=value)
+    write_bytes(manifest, set_scalar(text, pin.key, value, where=where).encode())
+    return [pin]
 
 
 def pin_source(manifest: Path, *, root: Path, endpoint: str | None = None) -> list[Pinned]:

@@ -242,6 +242,6 @@ _ROUTES = [
     (r"/lfs-verify", _Handler._verify),
     (rf"/api/datasets/{_NAME}/commit/main", _Handler._commit),
     (rf"/api/datasets/{_NAME}/tree/[\w]+(/.*)?", _Handler._tree),
-    (rf"/api/datasets/{_NAME}(?:/revision/\w+)?", _Handler._info),
+    (rf"/api/(?:datasets|models)/{_NAME}(?:/revision/\w+)?", _Handler._info),
     (rf"/datasets/{_NAME}/resolve/\w+/(.+)", _Handler._resolve),
 ]

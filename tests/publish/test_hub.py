@@ -16,7 +16,7 @@ from datagen.errors import DataError, ServiceError, WorkspaceError
 from datagen.publish.card import card
 from datagen.publish.hub import plan_publication, publish
 from datagen.shards.manifest import read_manifest
-from datagen.shards.pins import pin_source
+from datagen.shards.pins import pin_model, pin_source
 from tests.publish.hub_server import TOKEN, Hub, Repository, serve_hub
 from tests.publish.test_card import FACTS
 from tests.shards.built import FINGERPRINT, Built, make_build
@@ -164,6 +164,17 @@ def test_pin_asks_the_hub_and_keeps_comments(hub: Hub, tmp_path: Path) -> None:
     revision = hub.repositories["org/set"].revision
     assert manifest.read_text() == MANIFEST.replace("null", revision).replace("rows:", "rows: 12")
     assert pin_source(manifest, root=tmp_path, endpoint=hub.url) == []
+
+
+def test_pin_asks_for_a_models_revision(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["org/model"] = Repository(private=False, commits=2)
+    manifest = tmp_path / "teacher.yaml"
+    text = "# a teacher\nname: teacher\nhub:\n  id: org/model\n  revision: null  # not yet\n"
+    manifest.write_text(text)
+    (pinned,) = pin_model(manifest, endpoint=hub.url)
+    assert pinned.value == hub.repositories["org/model"].revision
+    assert manifest.read_text() == text.replace("null", str(pinned.value))
+    assert pin_model(manifest, endpoint=hub.url) == []
 
 
 def test_a_count_that_the_card_does_not_state_stays_unknown(hub: Hub, tmp_path: Path) -> None:
