@@ -1,0 +1,85 @@
+"""One seed row through a recipe as it is shipped, with a scripted server for its models.
+
+found = drafts(folder, "judged", {"messages": [...]}, script)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from datagen.llm.ask import SeedAsk
+from datagen.llm.client import Client
+from datagen.llm.ledger import Ledger
+from datagen.llm.prompts import load_prompts
+from datagen.llm.teacher import Teacher
+from datagen.plan.resolve import resolve_method
+from datagen.record import Draft, Seed
+from datagen.workspace.load import Workspace
+from datagen.workspace.specs import EndpointSpec, ModelSpec
+from tests.servers import Answer, FaultServer
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKSPACE = Workspace(ROOT)
+
+
+def served(role: str) -> ModelSpec:
+    """A model that the scripted server knows by the name of its role."""
+    return ModelSpec(name=role, title=role, licence="Apache-2.0", served_as=role)
+
+
+def drafts(
+    folder: Path,
+    recipe: str,
+    row: Mapping[str, Any],
+    answer: Answer,
+    *,
+    key: str = "1",
+    sampling: Mapping[str, Mapping[str, Any]] | None = None,
+    requests: list[dict[str, Any]] | None = None,
+    **changes: Any,
+) -> list[Draft]:
+    """Run a recipe on one row.
+
+    `changes` replace arguments, `sampling` lies over the recipe's own, and `requests` collects
+    what was asked.
+    """
+    loaded = WORKSPACE.recipe(recipe)
+    spec = loaded.spec
+    arguments = {**spec.arguments, **changes}
+    method = resolve_method(spec.method, spec.arguments, at=loaded.where)
+    seed = Seed(source="rows", row_key=key, row=row, licence="CC0-1.0")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    async def run(url: str) -> list[Draft]:
+        async with AsyncExitStack() as stack:
+            ledger = stack.enter_context(Ledger(folder / "ledger.sqlite"))
+
+            async def teacher(role: str) -> Teacher:
+                client = Client(served(role), [EndpointSpec(url=url)], timeout_s=5)
+                return Teacher(await stack.enter_async_context(client), ledger)
+
+            ask = SeedAsk(
+                await teacher(spec.model) if spec.model else None,
+                load_prompts(WORKSPACE.prompt_files(recipe), root=ROOT),
+                source=seed.source,
+                row_key=seed.row_key,
+                build_seed=7,
+                max_calls=spec.max_calls_per_seed,
+                others={prompt: await teacher(role) for prompt, role in spec.models.items()},
+                sampling={
+                    name: s.model_dump() | dict((sampling or {}).get(name, {}))
+                    for name, s in spec.sampling.items()
+                },
+            )
+            return list(await method(seed, ask, **arguments))
+
+    with FaultServer(answer=answer) as server:
+        try:
+            return asyncio.run(run(server.url))
+        finally:
+            if requests is not None:
+                requests += server.requests
