@@ -4,19 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant", "tool"]
+Masked = Literal["reasoning_end", "reasoning"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seed:
-    """One row of a pinned source: where it lies and what it says."""
+    """One row of a pinned source: where it lies and what it says.
+
+    `number` is its place in the seeded draw, which a larger limit does not change.
+    """
 
     source: str
     row_key: str
     row: Mapping[str, Any]
     licence: str
+    number: int = 0
+
+
+class TokenCutter(Protocol):
+    """What a method may know of the profile's tokenizer: how long a text is, and where to cut."""
+
+    def count(self, text: str) -> int:
+        """Count the tokens of a text."""
+        ...
+
+    def cut(self, text: str, budget_tokens: int) -> str:
+        """The longest beginning of a text that is at most `budget_tokens` long, in characters."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +47,11 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One turn of a conversation; `trained` marks the turns whose tokens are targets."""
+    """One turn of a conversation; `trained` marks the turns whose tokens are targets.
+
+    `masked` takes a part of a trained turn out again: the mark that ends its reasoning (put there
+    by a cut, not by the model), or the reasoning with both of its marks.
+    """
 
     role: Role
     content: str
@@ -38,6 +59,7 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     trained: bool = False
+    masked: Masked | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

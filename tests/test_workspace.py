@@ -55,7 +55,8 @@ def test_recipe_stands(name: str) -> None:
     """Its method takes its arguments, its prompts parse, its sampling names prompts."""
     recipe = WORKSPACE.recipe(name)
     resolve_method(recipe.spec.method, recipe.spec.arguments, at=recipe.where)
-    assert set(recipe.spec.sampling) <= set(load_prompts(recipe.path.parent))
+    prompts = load_prompts(WORKSPACE.prompt_files(name), root=ROOT)
+    assert {*recipe.spec.sampling, *recipe.spec.models} <= set(prompts)
 
 
 @pytest.mark.parametrize("name", names("manifests/sources"))

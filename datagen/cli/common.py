@@ -56,8 +56,17 @@ def plan_options(command: F) -> F:
     """The options that decide what a build is."""
     options = [
         click.option("--mixture", default="phase2", show_default=True, help="Name in mixtures/."),
-        click.option("--profile", default=None, help="Profile name, or a YAML file with one."),
         click.option("--tokens", type=TOKENS, default=None, help="Token budget."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return recipe_options(command)
+
+
+def recipe_options(command: F) -> F:
+    """The options that decide what a recipe makes."""
+    options = [
+        click.option("--profile", default=None, help="Profile name, or a YAML file with one."),
         click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of all draws."),
         click.option("--endpoint", default=None, help="OpenAI-compatible URL of your own."),
         click.option("--model", default=None, help="Model name there, or a pin's name."),

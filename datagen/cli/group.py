@@ -16,6 +16,7 @@ from datagen.errors import DataError, DatagenError
 # Command -> the module that defines it and its one-line help, so that `--help` imports none.
 _COMMANDS = {
     "build": ("make", "Make a mixture: packed token shards from pinned sources."),
+    "try": ("make", "Run one recipe on a few rows and show what comes of them."),
     "plan": ("make", "Print steps, model calls, tokens and epochs before spending anything."),
     "check": ("inspect", "Validate the whole workspace without running anything."),
     "list": ("inspect", "List recipes, filters, mixtures, sources or models."),

@@ -16,6 +16,7 @@ from datagen.cli.common import (
     plan_options,
     print_json,
     print_table,
+    recipe_options,
     workspace_option,
 )
 
@@ -57,6 +58,64 @@ def build_command(
         f"\n{summary['tokens']:,} tokens in {summary['rows']:,} rows, "
         f"{summary['model_calls']:,} model calls, {summary['seconds']:.1f} s\n{summary['build']}"
     )
+
+
+@click.command(name="try")
+@click.argument("recipe")
+@click.option("-n", "rows", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--show", "shown", type=click.IntRange(min=0), default=3, show_default=True)
+@recipe_options
+@workspace_option
+@out_option
+@json_option
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def try_command(
+    recipe: str,
+    rows: int,
+    shown: int,
+    workspace_dir: Path | None,
+    out_dir: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Run RECIPE (or RECIPE@SOURCE) on ROWS rows: counts, reasons, some records and rejects."""
+    from datagen.plan.build import BuildOptions
+    from datagen.plan.trial import try_recipe
+
+    workspace = open_workspace(workspace_dir)
+    out = out_folder(workspace, out_dir)
+    chosen = BuildOptions(**options)
+    reports = try_recipe(workspace, out, recipe, chosen, rows=rows, shown=shown, quiet=quiet)
+    if as_json:
+        print_json(reports)
+        return
+    for report in reports:
+        _print_trial(report)
+
+
+def _print_trial(report: Mapping[str, Any]) -> None:
+    click.echo(
+        f"{report['recipe']}: {report['seeds']} seeds, {report['kept']} kept, "
+        f"{report['rejected']} rejected, {report['failed']} failed, "
+        f"{report['model_calls']} model calls"
+    )
+    reasons = [
+        [stage, reason, count]
+        for stage, found in report["reasons"].items()
+        for reason, count in found.items()
+    ]
+    if reasons:
+        print_table(["stage", "reason", "rows"], reasons, right=["rows"])
+    for kind in ("records", "rejects"):
+        for row in report[kind]:
+            click.echo()
+            said = f"{row['reason']}: {row['detail']}" if kind == "rejects" else row["id"]
+            click.echo(click.style(f"{row['row_key']}  {said}", bold=True))
+            if row["content"]:
+                click.echo(row["content"])
+            for name, value in row["metadata"].items():
+                click.echo(f"{name}: {value}")
 
 
 def _card_files(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -128,16 +128,13 @@ def _sort_drafts(
                 detail="the method found nothing to make of this row",
             )
         )
-    keys = list(dict.fromkeys(call.key for call in result.calls))
-    prompt_of = {call.key: call.prompt_sha256 for call in result.calls}
     seen: set[str] = set()
     for draft in drafts:
         if draft.rejected is not None:
             result.rejects.append(reject_draft(draft, seed, stamp.generator, stage))
             continue
-        used = [key for key in keys if key in draft.calls] if draft.calls else keys
-        prompts = list(dict.fromkeys(prompt_of[key] for key in used))
-        record = stamp_draft(draft, seed, stamp, prompts=prompts, calls=used)
+        used = [call for call in result.calls if not draft.calls or call.key in draft.calls]
+        record = stamp_draft(draft, seed, stamp, calls=used)
         if record.id in seen:
             result.rejects.append(
                 reject_draft(

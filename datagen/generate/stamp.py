@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from datagen.llm.ask import CallRecord
 from datagen.record import Draft, Lineage, Record, Reject, Seed
 from datagen.shards.records import json_text, message_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What all records of one recipe on one source share."""
+    """What all records of one recipe on one source share.
+
+    `models`: the name of each model that may answer, to its revision and licence.
+    """
 
     generator: str
     version: str
     fingerprint: str
     source_revision: str
-    model: str | None = None
-    model_revision: str | None = None
-    model_licence: str | None = None
+    models: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def content_json(draft: Draft | Record) -> str:
@@ -36,11 +38,14 @@ def record_id(stamp: Stamp, seed: Seed, draft: Draft) -> str:
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
 
-def stamp_draft(
-    draft: Draft, seed: Seed, stamp: Stamp, *, prompts: Sequence[str], calls: Sequence[str]
-) -> Record:
-    """Give a draft its id and lineage; `calls` are narrowed to the draft's own where it says."""
-    own = tuple(key for key in calls if key in set(draft.calls)) if draft.calls else tuple(calls)
+def stamp_draft(draft: Draft, seed: Seed, stamp: Stamp, *, calls: Sequence[CallRecord]) -> Record:
+    """Give a draft its id and lineage; `calls` are the answers that it rests on.
+
+    Where several models answered, their names stand side by side, and so do their revisions and
+    licences.
+    """
+    models = list(dict.fromkeys(call.model for call in calls))
+    terms = [stamp.models[name] for name in models]
     return Record(
         id=record_id(stamp, seed, draft),
         text=draft.text,
@@ -53,11 +58,11 @@ def stamp_draft(
             source_revision=stamp.source_revision,
             row_key=seed.row_key,
             licence=seed.licence,
-            model=stamp.model,
-            model_revision=stamp.model_revision,
-            model_licence=stamp.model_licence,
-            prompts=tuple(prompts),
-            calls=own,
+            model=", ".join(models) or None,
+            model_revision=", ".join(revision for revision, _ in terms) or None,
+            model_licence=", ".join(dict.fromkeys(licence for _, licence in terms)) or None,
+            prompts=tuple(dict.fromkeys(call.prompt_sha256 for call in calls)),
+            calls=tuple(dict.fromkeys(call.key for call in calls)),
         ),
         metadata=draft.metadata,
     )

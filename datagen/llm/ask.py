@@ -16,13 +16,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from datagen.errors import WorkspaceError
-from datagen.llm.answers import Invalid, json_schema, read_answer
+from datagen.llm.answers import json_schema
 from datagen.llm.client import RequestRefused
-from datagen.llm.prompts import Messages, Prompt, defang
+from datagen.llm.prompts import Prompt
+from datagen.llm.samples import Answer, Asked, read_samples
 from datagen.llm.teacher import Teacher
 from datagen.llm.wire import (
     Choice,
@@ -32,35 +33,17 @@ from datagen.llm.wire import (
     request_seed,
     sampling_with,
 )
-from datagen.workspace.specs import Sampling
 
 __all__ = ["Answer", "AnswerRejected", "Ask", "CallRecord", "SeedAsk", "TokenLogprob"]
 
 T = TypeVar("T")
 
-_LONGEST_SHOWN = 800
 # llama.cpp refuses more samples than it has slots.
 _MOST_SAMPLES = 16
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _NOT_REPAIRED = ("refused",)
 # How many calls led to this one, in this task and the tasks that it grew from.
 _depth: ContextVar[int] = ContextVar("datagen_ask_depth", default=0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer(Generic[T]):
-    """A validated answer: its value, and where in the ledger it is paid for.
-
-    `text` is the raw content, `reasoning` the reasoning content where the server separates it,
-    `logprobs` one entry a token where they were asked for.
-    """
-
-    value: T
-    text: str
-    key: str
-    finish_reason: str
-    reasoning: str | None = None
-    logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 class AnswerRejected(Exception):
@@ -123,6 +106,10 @@ class Ask(Protocol):
         """A 64-bit number fixed by the build seed, this seed row and `parts`: seeded choices."""
         ...
 
+    def balanced(self, ways: int, *parts: str) -> int:
+        """A number below `ways`: each comes once among `ways` seeds that are drawn in a row."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
@@ -150,7 +137,8 @@ class SeedAsk:
     so that a run from a warm ledger decides as the first one did. A request beyond it is not sent
     but raises `call_budget` and leaves `exhausted` True: the engine then rejects the whole seed,
     for which of several requests at once came too late depends on the order of arrival. `teacher`
-    may be None for a recipe that only renders texts.
+    may be None for a recipe that only renders texts; `others` answer the prompts of their names.
+    `number` is the seed's place in the draw.
 
     `calls` grows in place with every answer used, in the order of use; answers used at the same
     time stand by key, so that the order does not depend on which arrived first.
@@ -165,10 +153,14 @@ class SeedAsk:
         row_key: str,
         build_seed: int,
         max_calls: int,
+        number: int = 0,
+        others: Mapping[str, Teacher] | None = None,
         sampling: Mapping[str, Any] | None = None,
         recipe: str = "recipe",
     ) -> None:
         self._teacher = teacher
+        self._others = others or {}
+        self._number = number
         self._prompts = prompts
         self._identity = (build_seed, source, row_key)
         self._build_seed = build_seed
@@ -228,7 +220,7 @@ class SeedAsk:
         """Ask, and return every valid sample: at least one, or `AnswerRejected`. See `Ask`."""
         template = self._prompt(prompt)
         changes = {**(sampling or {}), **({"n": n} if n > 1 else {})}
-        asked = _Asked(
+        asked = Asked(
             template=template,
             messages=template.messages(variables),
             sampling=sampling_with(self._sampling.get(prompt), changes, where=self._recipe),
@@ -237,7 +229,7 @@ class SeedAsk:
             logprobs=logprobs,
         )
         samples = await self._sample(asked)
-        good, problems = _read(into, samples)
+        good, problems = read_samples(into, samples)
         if good:
             return good
         problem = problems[0]
@@ -247,7 +239,7 @@ class SeedAsk:
                 repaired = await self._sample(asked.repair(samples[0][1].text, problem), "repair")
             except AnswerRejected:  # too long, or one call too many: the first problem stands
                 repaired = []
-            good, problems = _read(into, repaired)
+            good, problems = read_samples(into, repaired)
             if good:
                 return good
             keys += [key for key, _ in repaired]
@@ -263,6 +255,17 @@ class SeedAsk:
         named = json.dumps([*self._identity, *parts]).encode()
         return int.from_bytes(hashlib.blake2b(named, digest_size=8).digest())
 
+    def balanced(self, ways: int, *parts: str) -> int:
+        """Choose by this seed's place in a shuffled block of `ways` seeds. See `Ask`."""
+        block, place = divmod(self._number, ways)
+        build_seed, source, _ = self._identity
+
+        def rank(way: int) -> bytes:
+            named = json.dumps([build_seed, source, block, way, *parts]).encode()
+            return hashlib.blake2b(named, digest_size=8).digest()
+
+        return sorted(range(ways), key=rank)[place]
+
     def _prompt(self, name: str) -> Prompt:
         if name not in self._prompts:
             known = ", ".join(sorted(self._prompts)) or "none"
@@ -273,7 +276,7 @@ class SeedAsk:
             )
         return self._prompts[name]
 
-    async def _sample(self, asked: _Asked, part: str = "") -> list[tuple[str, Choice]]:
+    async def _sample(self, asked: Asked, part: str = "") -> list[tuple[str, Choice]]:
         """Ask for `n` samples: in one request, and further ones where the server gives fewer."""
         _depth.set(_depth.get() + 1)
         depth = _depth.get()
@@ -289,14 +292,15 @@ class SeedAsk:
             samples += [(key, choice) for choice in completion.choices]
         return samples[:wanted]
 
-    def _request(self, asked: _Asked, n: int, part: str) -> Request:
-        if self._teacher is None:
+    def _request(self, asked: Asked, n: int, part: str) -> Request:
+        teacher = self._others.get(asked.template.name, self._teacher)
+        if teacher is None:
             raise WorkspaceError(
                 f"prompt {asked.template.name!r} is asked, but the recipe names no model",
                 where=self._recipe,
                 fix="write 'model: <role>' into the recipe and serve that role in the profile",
             )
-        model = self._teacher.model
+        model = teacher.model
         return Request(
             model=model.name,
             revision=model.revision,
@@ -320,9 +324,10 @@ class SeedAsk:
             raise over
         if task := asyncio.current_task():
             self._tasks.add(task)
-        assert self._teacher is not None
+        teacher = self._others.get(request.prompt, self._teacher)
+        assert teacher is not None
         try:
-            return await self._teacher.answer(request)
+            return await teacher.answer(request)
         except RequestRefused as error:
             if not error.too_long:
                 raise
@@ -349,52 +354,3 @@ class SeedAsk:
             self.calls += records
         self._depth_of[key] = min(depth, self._depth_of.get(key, depth))
         self.calls.sort(key=lambda call: (self._depth_of[call.key], call.key))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """One asking: the rendered prompt and how it is to be answered."""
-
-    template: Prompt
-    messages: Messages
-    sampling: Sampling
-    schema: Mapping[str, Any] | None
-    schema_name: str
-    logprobs: bool
-
-    def repair(self, text: str, problem: Invalid) -> _Asked:
-        """The same asking with the bad answer and what was wrong with it, for one sample."""
-        shown = defang(text.strip()[:_LONGEST_SHOWN]) or "(no answer)"
-        how = (
-            "in full, and more briefly"
-            if self.schema is None
-            else "with one JSON value that follows the schema, and with nothing else"
-        )
-        turn = f"That answer cannot be used ({problem.detail}). Answer the request again, {how}."
-        messages = (*self.messages, ("assistant", shown), ("user", defang(turn)))
-        return replace(self, messages=messages, sampling=self.sampling.model_copy(update={"n": 1}))
-
-
-def _read(
-    into: type[T], samples: Sequence[tuple[str, Choice]]
-) -> tuple[list[Answer[T]], list[Invalid]]:
-    """Part samples into valid answers and what is wrong with the others."""
-    good: list[Answer[T]] = []
-    problems: list[Invalid] = []
-    for key, choice in samples:
-        try:
-            value = read_answer(into, choice)
-        except Invalid as problem:
-            problems.append(problem)
-            continue
-        good.append(
-            Answer(
-                value=value,
-                text=choice.text,
-                key=key,
-                finish_reason=choice.finish_reason,
-                reasoning=choice.reasoning,
-                logprobs=choice.logprobs,
-            )
-        )
-    return good, problems

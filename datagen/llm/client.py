@@ -96,7 +96,7 @@ class Client:
 
     async def complete(self, request: Request) -> Completion:
         """Ask until there is an answer, within `attempts`; refused connections do not count."""
-        body = request.body()
+        body = request.encoded()
         failed = 0
         if not self._lines:
             await self._open()
@@ -145,7 +145,7 @@ class Client:
                 for transport, endpoint in zip(made, endpoints, strict=True)
             ]
 
-    async def _attempt(self, line: _Line, body: dict[str, object]) -> Completion | Fault:
+    async def _attempt(self, line: _Line, body: bytes) -> Completion | Fault:
         """Send once on a line that `_acquire` has taken, and give the line back."""
         clock = asyncio.get_running_loop().time
         started = clock()

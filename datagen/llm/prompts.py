@@ -1,6 +1,6 @@
 """Prompt templates: `<name>.jinja` files, split into roles before anything is rendered.
 
-    prompts = load_prompts(workspace / "generators/fact_seeking")
+    prompts = load_prompts(workspace.prompt_files("fact_seeking"), root=workspace.root)
     messages = prompts["extract"].messages({"page": text})      # ((role, content), ...)
     text = prompts["text_plain"].text({"question": question})   # for the text of a record
 
@@ -130,35 +130,19 @@ class Prompt:
             ) from None
 
 
-def prompt_names(folder: Path) -> list[str]:
-    """Name the templates of a recipe folder, sorted."""
-    return sorted(path.stem for path in folder.glob("*.jinja"))
-
-
-def load_prompts(folder: Path, *, shown_as: str | None = None) -> dict[str, Prompt]:
-    """Parse every template of a recipe folder; `shown_as` replaces the folder in messages."""
-    shown = shown_as if shown_as is not None else str(folder)
+def load_prompts(files: Mapping[str, Path], *, root: Path) -> dict[str, Prompt]:
+    """Parse a recipe's templates, by name; messages show their paths relative to `root`."""
     prompts: dict[str, Prompt] = {}
-    for name in prompt_names(folder):
-        path = folder / f"{name}.jinja"
+    for name, path in files.items():
         try:
             source = path.read_bytes()
         except OSError as error:
             raise WorkspaceError(
                 f"cannot be read ({error.strerror})", where=str(path), fix="check its permissions"
             ) from None
-        prompts[name] = Prompt.parse(name, source, where=f"{shown}/{name}.jinja")
+        shown = path.relative_to(root).as_posix()
+        prompts[name] = Prompt.parse(name, source, where=shown)
     return prompts
-
-
-def render_check(
-    source: bytes, *, where: str, variables: Mapping[str, Any] | None = None
-) -> frozenset[str]:
-    """Parse a template, and render it when `variables` are given; returns the names it uses."""
-    prompt = Prompt.parse(Path(where).stem, source, where=where)
-    if variables is not None:
-        prompt.messages(variables)
-    return prompt.variables
 
 
 def _split(text: str) -> list[tuple[str, str]]:

@@ -1,37 +1,50 @@
-"""One attempt at one endpoint, through the `openai` package: a completion, or a `Fault`."""
+"""One attempt at one endpoint: a completion, or a `Fault`."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import sys
 import time
+import urllib.request
 from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Protocol
+from urllib.parse import SplitResult, urlsplit
 
-import openai
 import orjson
 
+import datagen
 from datagen.errors import WorkspaceError
+from datagen.llm.connections import Post
 from datagen.llm.faults import Fault, Kind, retry_after_s
+from datagen.llm.http1 import Reply
 from datagen.llm.wire import Choice, Completion, TokenLogprob
 from datagen.workspace.specs import EndpointSpec
 
-# openai 2 stands on httpx and openai 3 on httpx2: take whichever it brought.
-_http: Any = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0]]
-
-_CONNECT_S = 5.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_NO_KEY = "none"
 # The command line names this key for its endpoint, which may be a local server without one.
 _OPTIONAL_KEY = "OPENAI_API_KEY"
+_OPENAI_HEADERS = {
+    "OpenAI-Organization": "OPENAI_ORG_ID",
+    "OpenAI-Project": "OPENAI_PROJECT_ID",
+}
 _LONGEST_DETAIL = 400
 _THOUGHT_ENDS = "</think>"
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+class _Way(Protocol):
+    """How bodies get to the endpoint and replies come back; every failure is a `Fault`."""
+
+    async def __call__(self, body: bytes) -> Reply: ...
+    async def close(self) -> None: ...
 
 
 class Transport:
-    """A connection pool to one endpoint. It never retries and never waits to be polite."""
+    """A connection pool to one endpoint. It never retries and never waits to be polite.
+
+    It opens a connection for each request under way: `Pace` bounds those. Our own connections
+    carry it, and the `openai` package where a proxy of the environment, a redirect, a compressed
+    answer or an odd URL is beyond them.
+    """
 
     def __init__(self, endpoint: EndpointSpec, *, timeout_s: float, max_bytes: int) -> None:
         self.url = endpoint.url
@@ -49,84 +62,55 @@ class Transport:
                 fix="put the key into an environment variable and name it in 'api_key_env'",
             )
         self._secret = _key_of(endpoint)
+        self._endpoint = endpoint
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        limits = _http.Limits(
-            max_connections=endpoint.max_concurrency,
-            max_keepalive_connections=endpoint.max_concurrency,
-        )
-        self._client = openai.AsyncOpenAI(
-            base_url=endpoint.url,
-            api_key=self._secret or _NO_KEY,
-            max_retries=0,
-            timeout=openai.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s)),
-            http_client=openai.DefaultAsyncHttpxClient(
-                # A proxy for the outside world must not stand before a server on this machine.
-                limits=limits,
-                trust_env=parts.hostname not in _LOOPBACK,
-            ),
+        self._direct = _is_direct(parts)
+        self._way = self._open_way()
+        self._left: list[_Way] = []
+
+    def _open_way(self) -> _Way:
+        parts = urlsplit(self.url)
+        if self._direct:
+            return Post(
+                parts._replace(path=f"{parts.path.rstrip('/')}/chat/completions").geturl(),
+                _headers(self._endpoint, self._secret),
+                timeout_s=self._timeout_s,
+                max_bytes=self._max_bytes,
+            )
+        from datagen.llm.through_openai import ThroughOpenAI
+
+        return ThroughOpenAI(
+            self.url,
+            secret=self._secret,
+            places=self._endpoint.max_concurrency,
+            timeout_s=self._timeout_s,
+            max_bytes=self._max_bytes,
+            # A proxy for the outside world must not stand before a server on this machine.
+            proxies=parts.hostname not in _LOOPBACK,
         )
 
     async def close(self) -> None:
         """Close the pool."""
-        await self._client.close()
+        for way in (self._way, *self._left):
+            await way.close()
 
-    async def send(self, body: Mapping[str, Any]) -> Completion:
-        """Ask once; every way to fail comes out as a `Fault`."""
+    async def send(self, body: bytes) -> Completion:
+        """Ask once, with a JSON body; every way to fail comes out as a `Fault`."""
         try:
-            async with asyncio.timeout(self._timeout_s):
-                data = await self._exchange(body)
-        except Fault:
-            raise
-        except (TimeoutError, openai.APITimeoutError) as error:
-            connecting = isinstance(error.__cause__, _http.ConnectTimeout)
-            kind: Kind = "unreachable" if connecting else "timeout"
-            raise Fault(kind, f"no answer within {self._timeout_s:g} s") from None
-        except openai.APIStatusError as error:
-            raise self._status_fault(error) from None
-        except openai.APIConnectionError as error:
-            cause = error.__cause__ or error
-            connecting = isinstance(cause, _http.ConnectError | _http.UnsupportedProtocol)
-            raise Fault(
-                "unreachable" if connecting else "cut_body", self._safe(str(cause) or repr(cause))
-            ) from None
-        except (openai.OpenAIError, _http.HTTPError, OSError) as error:
-            detail = self._safe(f"{type(error).__name__}: {error}")
-            raise Fault("cut_body", detail) from None
-        try:
-            return read_completion(data)
+            reply = await self._way(body)
+            if self._direct and _is_beyond(reply):
+                self._direct = False
+                self._left.append(self._way)
+                self._way = self._open_way()
+            if _is_beyond(reply):
+                reply = await self._way(body)
+            if not 200 <= reply.status < 300:
+                raise _status_fault(reply)
+            return read_completion(reply.body)
         except Fault as fault:
-            raise Fault(fault.kind, self._safe(fault.detail)) from None
-
-    async def _exchange(self, body: Mapping[str, Any]) -> bytes:
-        create = self._client.chat.completions.with_streaming_response.create
-        data = bytearray()
-        # As `extra_body` it goes out as it is: openai's own pass over the schema costs as much CPU
-        # as sending does.
-        async with create(model=body["model"], messages=(), extra_body=body) as response:
-            async for chunk in response.iter_bytes():
-                data += chunk
-                if len(data) > self._max_bytes:
-                    raise Fault("too_large", f"the answer is larger than {self._max_bytes} bytes")
-        return bytes(data)
-
-    def _status_fault(self, error: openai.APIStatusError) -> Fault:
-        status = error.status_code
-        detail = self._safe(f"HTTP {status}: {_said(error)}")
-        wait = retry_after_s(error.response.headers.get("retry-after"), now=time.time())
-        kind: Kind
-        # 402 and 403: the account or the key is refused, whatever is asked.
-        if status in (401, 402, 403, 404):
-            kind = "denied"
-        elif status == 429:
-            kind = "throttled"
-        elif status in (502, 503, 504):
-            kind = "unavailable"
-        elif status >= 500 or status in (408, 409, 425):
-            kind = "server_error"
-        else:
-            kind = "refused"
-        return Fault(kind, detail, retry_after_s=wait)
+            detail = self._safe(fault.detail)
+            raise Fault(fault.kind, detail, retry_after_s=fault.retry_after_s) from None
 
     def _safe(self, text: str) -> str:
         """Shorten a server's words and take the key out, which some servers repeat."""
@@ -136,13 +120,69 @@ class Transport:
         return text if len(text) <= _LONGEST_DETAIL else text[: _LONGEST_DETAIL - 1] + "…"
 
 
-def _said(error: openai.APIStatusError) -> str:
+def _is_direct(parts: SplitResult) -> bool:
+    """Whether our own connections can reach a URL: no proxy before it, and nothing to escape."""
+    plain = parts.geturl().isascii() and parts.geturl().isprintable() and " " not in parts.path
+    if not plain or parts.query or parts.fragment:
+        return False
+    host = parts.hostname or ""
+    proxies = {} if host in _LOOPBACK else urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return not proxy or bool(urllib.request.proxy_bypass(host))
+
+
+def _is_beyond(reply: Reply) -> bool:
+    """Whether a reply asks for what our own connections cannot do."""
+    coding = reply.headers.get("content-encoding", "identity").lower()
+    return reply.status in _REDIRECTS or coding not in ("identity", "")
+
+
+def _headers(endpoint: EndpointSpec, secret: str) -> dict[str, str]:
+    headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "User-Agent": f"datagen/{datagen.__version__}",
+    }
+    if secret:
+        headers["Authorization"] = f"Bearer {secret}"
+    if endpoint.api_key_env == _OPTIONAL_KEY:
+        said = {name: os.environ.get(variable) for name, variable in _OPENAI_HEADERS.items()}
+        headers.update({name: value for name, value in said.items() if value})
+    return headers
+
+
+def _status_fault(reply: Reply) -> Fault:
+    status = reply.status
+    wait = retry_after_s(reply.headers.get("retry-after"), now=time.time())
+    kind: Kind
+    # 402 and 403: the account or the key is refused, whatever is asked.
+    if status in (401, 402, 403, 404):
+        kind = "denied"
+    elif status == 429:
+        kind = "throttled"
+    elif status in (502, 503, 504):
+        kind = "unavailable"
+    elif status >= 500 or status in (408, 409, 425):
+        kind = "server_error"
+    else:
+        kind = "refused"
+    return Fault(kind, f"HTTP {status}: {_said(reply.body)}", retry_after_s=wait)
+
+
+def _said(body: bytes) -> str:
     """A server's own words about a refusal, with the type or code it gives."""
-    if not isinstance(error.body, dict):
-        return error.message
-    kinds = (error.body.get("type"), error.body.get("code"))
-    kind = next((str(kind) for kind in kinds if isinstance(kind, str)), "")
-    return f"{error.body.get('message') or error.message}{kind and f' ({kind})'}"
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        value = orjson.loads(body)
+    except ValueError:
+        return text or "no reason given"
+    error = value.get("error", value) if isinstance(value, dict) else value
+    if not isinstance(error, dict):
+        return str(error)
+    kinds = (error.get("type"), error.get("code"))
+    kind = next((kind for kind in kinds if isinstance(kind, str)), "")
+    return f"{error.get('message') or text}{kind and f' ({kind})'}"
 
 
 def _key_of(endpoint: EndpointSpec) -> str:

@@ -43,7 +43,7 @@ def prompt_hash(record: Record) -> int:
 
 
 def _untrained(message: Message) -> dict[str, object]:
-    return message_row(message) | {"trained": False}
+    return message_row(message) | {"trained": False, "masked": None}
 
 
 def _verified(directory: Path, spec: TokenizerSpec, used: str) -> None:
@@ -119,11 +119,30 @@ class Renderer:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
 
+    def count(self, text: str) -> int:
+        """Count the tokens of a text; marks spelled out in it are text."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def cut(self, text: str, budget_tokens: int) -> str:
+        """The longest beginning of at most `budget_tokens` tokens that ends with a token.
+
+        A character is never cut in two; cut text counts no more than its budget on its own.
+        """
+        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        if len(offsets) <= budget_tokens:
+            return text
+        for last in range(budget_tokens - 1, -1, -1):
+            end = offsets[last][1]
+            if end <= offsets[last + 1][0] and self.count(text[:end]) <= budget_tokens:
+                return text[:end]
+        return ""
+
     def documents(self, records: Sequence[Record]) -> pa.RecordBatch:
         """Tokenise records to one batch of DOCUMENT_SCHEMA, in their order.
 
         A text ends with the end-of-text token, and every token of it is a target. A conversation
-        follows the chat template, and the tokens of its trained messages are targets.
+        follows the chat template, and the tokens of its trained messages are targets, but for
+        those of what `Message.masked` names.
         """
         texts = [record.text for record in records if record.text is not None]
         encoded = iter(self._tokenizer.encode_batch_fast(texts, add_special_tokens=False))
@@ -191,12 +210,20 @@ class Renderer:
 
 
 def _targets(encoding: Encoding, stretch: Stretch) -> list[int]:
-    """1 for each token that overlaps a trained span, 0 for the others."""
+    """1 for each token that overlaps a trained span and no masked one, 0 for the others.
+
+    So a token that reaches over the edge of a trained span is a target, and one that reaches over
+    the edge of a masked span is none: no part of what is masked is ever learned.
+    """
     if not stretch.trained:
         return [0] * len(encoding)
-    if stretch.trained == ((0, len(stretch.content)),):
+    if stretch.trained == ((0, len(stretch.content)),) and not stretch.masked:
         return [1] * len(encoding)
     return [
-        int(any(begin < high and end > low for low, high in stretch.trained))
+        int(_overlaps(begin, end, stretch.trained) and not _overlaps(begin, end, stretch.masked))
         for begin, end in encoding.offsets
     ]
+
+
+def _overlaps(begin: int, end: int, spans: Sequence[tuple[int, int]]) -> bool:
+    return any(begin < high and end > low for low, high in spans)

@@ -17,7 +17,7 @@ from datagen.errors import WorkspaceError
 from datagen.plan.builds import latest_link
 from datagen.plan.check import check_before_run
 from datagen.plan.compile import BuildRequest, compile_plan, ledger_path
-from datagen.plan.execute import Interrupted, StepContext, execute
+from datagen.plan.execute import Finisher, Interrupted, StepContext, execute
 from datagen.plan.facts import build_facts
 from datagen.plan.kinds import KINDS
 from datagen.plan.progress import Progress
@@ -71,13 +71,6 @@ def build(
     """
     started = time.monotonic()
     request = options.request(workspace)
-    profile = workspace.profile(request.profile)
-    if profile.spec.executor != "local":
-        raise WorkspaceError(
-            f"the executor {profile.spec.executor!r} is not built yet",
-            where=profile.where("executor"),
-            fix="executor: local",
-        )
     plan = compile_plan(workspace, request)
     check_before_run(workspace, plan, out)
 
@@ -94,6 +87,35 @@ def build(
             )
         return entries
 
+    sent = run_plan(
+        workspace, out, plan, options, finishers={"pack": finish_pack}, wait=wait, quiet=quiet
+    )
+    directory = plan.build.directory(out)
+    point_latest(out, plan.mixture, directory)
+    return summary(plan, directory, sent, time.monotonic() - started)
+
+
+def run_plan(
+    workspace: Workspace,
+    out: Path,
+    plan: BuildPlan,
+    options: BuildOptions,
+    *,
+    finishers: Mapping[str, Finisher],
+    wait: bool,
+    quiet: bool,
+) -> int:
+    """Bring every step of a plan to its manifest; returns how many requests were sent.
+
+    Ctrl-C finishes what is in flight and raises KeyboardInterrupt.
+    """
+    profile = workspace.profile(options.profile)
+    if profile.spec.executor != "local":
+        raise WorkspaceError(
+            f"the executor {profile.spec.executor!r} is not built yet",
+            where=profile.where("executor"),
+            fix="executor: local",
+        )
     with (
         Services(
             workspace=workspace,
@@ -104,9 +126,10 @@ def build(
         Progress(quiet=quiet) as progress,
         _stop_on_interrupt(progress) as stopping,
     ):
-        if request.model is not None and request.model.licence == "unknown":
+        model = options.request(workspace).model
+        if model is not None and model.licence == "unknown":
             progress.note(
-                f"model {request.model.served_as!r} has no pin: its licence goes on every record "
+                f"model {model.served_as!r} has no pin: its licence goes on every record "
                 "as 'unknown'"
             )
         try:
@@ -117,15 +140,13 @@ def build(
                 services=services,
                 progress=progress,
                 stopping=stopping,
-                finishers={"pack": finish_pack},
+                finishers=finishers,
                 wait=wait,
             )
         except Interrupted as error:
             progress.note("stopped; what was in flight is kept")
             raise KeyboardInterrupt from error
-    directory = plan.build.directory(out)
-    point_latest(out, plan.mixture, directory)
-    return summary(plan, directory, services.requests_sent, time.monotonic() - started)
+    return services.requests_sent
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 from datagen.errors import DatagenError, WorkspaceError
 from datagen.llm.prompts import Prompt, load_prompts
 from datagen.plan.compile import ledger_path
-from datagen.plan.draws import draws_of_category, mixtures_of, model_role
+from datagen.plan.draws import draws_of_category, mixtures_of, model_roles
 from datagen.plan.licences import require_licence
 from datagen.plan.pins import pin_benchmark, pin_source, served_benchmarks
 from datagen.plan.resolve import resolve_function, resolve_method
@@ -82,7 +82,7 @@ def check_workspace(workspace: Workspace, profile: str | None) -> list[Finding]:
         *(check for mixture in loaded["mixture"] for check in _mixture_checks(workspace, mixture)),
     ]
     if chosen is not None:
-        checks += [partial(model_role, chosen, recipe) for recipe in loaded["recipe"]]
+        checks += [partial(model_roles, chosen, recipe) for recipe in loaded["recipe"]]
     for check in checks:
         attempt(check)
     if chosen is not None:
@@ -115,7 +115,7 @@ def _recipe_checks(workspace: Workspace, recipe: Loaded[RecipeSpec]) -> list[_Ch
     spec = recipe.spec
     checks: list[_Check] = [
         partial(resolve_method, spec.method, spec.arguments, at=recipe.where),
-        partial(_check_prompts, recipe),
+        partial(_check_prompts, workspace, recipe),
     ]
     if spec.filters is not None:
         checks.append(partial(workspace.chain, spec.filters, recipe.where("filters")))
@@ -124,18 +124,19 @@ def _recipe_checks(workspace: Workspace, recipe: Loaded[RecipeSpec]) -> list[_Ch
     return checks
 
 
-def _check_prompts(recipe: Loaded[RecipeSpec]) -> None:
+def _check_prompts(workspace: Workspace, recipe: Loaded[RecipeSpec]) -> None:
     spec = recipe.spec
-    prompts = load_prompts(recipe.path.parent, shown_as=f"generators/{spec.name}")
+    prompts = load_prompts(workspace.prompt_files(spec.name), root=workspace.root)
     for prompt in prompts.values():
         _check_renders(prompt)
-    for name in spec.sampling:
-        if name not in prompts:
-            raise WorkspaceError(
-                f"sampling for prompt {name!r}, and there is no {name}.jinja",
-                where=recipe.where("sampling", name),
-                fix=f"add generators/{spec.name}/{name}.jinja, or take the entry out",
-            )
+    for key in ("sampling", "models"):
+        for name in getattr(spec, key):
+            if name not in prompts:
+                raise WorkspaceError(
+                    f"{key} for prompt {name!r}, and there is no {name}.jinja",
+                    where=recipe.where(key, name),
+                    fix=f"add generators/{spec.name}/{name}.jinja, or take the entry out",
+                )
 
 
 class _Anything(str):

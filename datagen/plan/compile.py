@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from datagen import __version__
-from datagen.plan.draws import draws_of, mixtures_of, model_role
+from datagen.plan.draws import draws_of, mixtures_of, model_roles
 from datagen.plan.fingerprint import code_version, fingerprint
 from datagen.plan.kinds import KINDS
 from datagen.plan.licences import require_licence
 from datagen.plan.pins import SourcePin, pin_benchmark, pin_source, served_benchmarks
-from datagen.plan.resolve import function_code, method_code
+from datagen.plan.resolve import function_code, method_code, resolve_method, wants_tokenizer
 from datagen.plan.steps import BuildPlan, Draw, Step
 from datagen.plan.teacher import without_weights
 from datagen.workspace.load import Loaded, Workspace
@@ -27,7 +28,10 @@ from datagen.workspace.specs import (
     ProfileSpec,
     RecipeSpec,
     Spec,
+    TokenizerSpec,
 )
+
+LEDGER_VARIABLE = "DATAGEN_LEDGER"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,7 @@ _DRAWN_WITH = {
     "key",
     "licence",
     "licence_column",
+    "where",
 }
 """What of a source's manifest decides its seeds, beside the pinned bytes."""
 
@@ -131,48 +136,46 @@ class _Compiler:
         )
         return pin
 
-    def teacher(self, recipe: Loaded[RecipeSpec]) -> ModelSpec | None:
-        """The model pin that a recipe's role stands for in this profile."""
-        role = recipe.spec.model
-        if role is None:
-            return None
+    def teachers(self, recipe: Loaded[RecipeSpec]) -> dict[str, ModelSpec]:
+        """The model pins that a recipe's roles stand for in this profile, the main one first."""
         allowed = self.profile.spec.allow_licences
         named = self.request.model
+        roles = [recipe.spec.model, *recipe.spec.models.values()] if recipe.spec.model else []
         if named is not None:
             # A model that the command line names is allowed by name, its licence said as unknown.
             require_licence(named.licence, (*allowed, "unknown"), where=f"--model {named.name}")
-            return without_weights(named) if self.request.elsewhere else named
-        served = model_role(self.profile, recipe)
-        assert served is not None
-        loaded = self.workspace.model(served.model, self.profile.where("models", role, "model"))
-        require_licence(loaded.spec.licence, allowed, where=loaded.where("licence"))
-        return without_weights(loaded.spec) if self.request.elsewhere else loaded.spec
+            found = dict.fromkeys(filter(None, roles), named)
+        else:
+            found = {}
+            for role, served in model_roles(self.profile, recipe).items():
+                used = self.profile.where("models", role, "model")
+                loaded = self.workspace.model(served.model, used)
+                require_licence(loaded.spec.licence, allowed, where=loaded.where("licence"))
+                found[role] = loaded.spec
+        if self.request.elsewhere:
+            return {role: without_weights(model) for role, model in found.items()}
+        return found
 
     def generate(self, draw: Draw, pin: SourcePin) -> str:
         """One recipe on one source."""
         recipe = self.workspace.recipe(draw.recipe)
-        model = self.teacher(recipe)
+        models = [model_identity(model) for model in self.teachers(recipe).values()]
         prompts = {
             name: hashlib.sha256(path.read_bytes()).hexdigest()
             for name, path in self.workspace.prompt_files(draw.recipe).items()
         }
         code = method_code(recipe.spec.method, where=recipe.where("method"))
-        own = {
-            "recipe": _dump(recipe.spec),
+        own: dict[str, Any] = {
+            "recipe": {k: v for k, v in _dump(recipe.spec).items() if k != "balance"},
             "prompts": prompts,
-            "model": None if model is None else model_identity(model),
+            "model": models[0] if models else None,
         }
+        if len(models) > 1:
+            own["models"] = dict(zip(self.teachers(recipe), models, strict=True))
+        method = resolve_method(recipe.spec.method, recipe.spec.arguments, at=recipe.where)
+        if wants_tokenizer(method):
+            own["tokenizer"] = _dump(self.tokenizer)
         limit = seed_limit(self.profile.spec, draw.recipe)
-        rows = self.steps[f"seeds/{draw.source}"].hints.get("rows")
-        rows = rows if limit is None or rows is None else min(rows, limit)
-        calls = recipe.spec.max_calls_per_seed
-        hints = {} if rows is None else {"rows": rows, "calls": rows * calls}
-        if rows and calls:
-            hints["tokens"] = (
-                rows
-                * calls
-                * max((s.max_tokens for s in recipe.spec.sampling.values()), default=256)
-            )
         return self.add(
             f"generate/{draw.name}",
             "generate",
@@ -187,8 +190,24 @@ class _Compiler:
                 "max_failed_share": self.profile.spec.max_failed_share,
             },
             code=code,
-            hints=hints,
+            hints=self._hints(recipe.spec, draw, limit),
         )
+
+    def _hints(self, recipe: RecipeSpec, draw: Draw, limit: int | None) -> dict[str, int]:
+        """How many rows, calls and tokens a recipe may take at most; {} where nobody knows."""
+        rows = self.steps[f"seeds/{draw.source}"].hints.get("rows")
+        rows = rows if limit is None or rows is None else min(rows, limit)
+        if rows is None:
+            return {}
+        calls = rows * recipe.max_calls_per_seed
+        longest = max((s.max_tokens for s in recipe.sampling.values()), default=256)
+        return {"rows": rows, "calls": calls, **({"tokens": calls * longest} if calls else {})}
+
+    @property
+    def tokenizer(self) -> TokenizerSpec:
+        """The tokenizer that the profile names."""
+        name = self.profile.spec.tokenizer
+        return self.workspace.tokenizer(name, self.profile.where("tokenizer")).spec
 
     def curate(self, draw: Draw, corpus: CorpusSpec, benchmarks: Mapping[str, Any]) -> str:
         """A recipe's own chain, then decontamination; returns the last step's name."""
@@ -279,7 +298,7 @@ def _card_arguments(
 ) -> dict[str, Any]:
     """What of the card no other argument of the plan says: it lies in the build too."""
     sources = [s.arguments["source"]["name"] for s in steps if s.kind == "seeds"]
-    models = {m["name"] for s in steps if (m := s.arguments.get("model"))}
+    models = {m["name"] for s in steps for m in s.models}
     known = sorted(models & set(workspace.names("manifests/models")))
     teachers = [workspace.model(name).spec for name in known]
     return {
@@ -311,7 +330,7 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
         compiler.generate(draw, pins[draw.source])
         last[draw] = compiler.curate(draw, corpus, benchmarks)
     compiler.dedup(draws, last, corpus)
-    tokenizer = workspace.tokenizer(profile.spec.tokenizer, profile.where("tokenizer")).spec
+    tokenizer = compiler.tokenizer
     rendered = [
         compiler.add(
             f"tokens/{draw.name}",
@@ -364,6 +383,32 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
     )
 
 
+def compile_trial(workspace: Workspace, request: BuildRequest, draw: Draw, rows: int) -> BuildPlan:
+    """Compile one recipe on `rows` rows of a source, up to its own filter chain."""
+    compiler = _Compiler(workspace, request)
+    profile = compiler.profile
+    few = profile.spec.model_copy(update={"max_seeds": {draw.recipe: rows}})
+    compiler.profile = replace(profile, spec=few)
+    compiler.generate(draw, compiler.seeds(draw.source, [draw]))
+    compiler.curate(draw, CorpusSpec(name="none", title="none", decontaminate=None), {})
+    return BuildPlan(
+        mixture=draw.name,
+        profile=request.profile or workspace.file.spec.default_profile,
+        budget_tokens=0,
+        row_tokens=profile.spec.row_tokens,
+        seed=request.seed,
+        tokenizer=profile.spec.tokenizer,
+        draws=(draw,),
+        steps=tuple(compiler.steps.values()),
+    )
+
+
 def ledger_path(workspace: Workspace, profile: Loaded[ProfileSpec]) -> Path:
-    """Where the ledger of model answers lies: in the workspace, never under the output."""
+    """Where the ledger of model answers lies: in the workspace, never under the output.
+
+    The environment variable DATAGEN_LEDGER names another file, for a workspace on a network disk.
+    """
+    elsewhere = os.environ.get(LEDGER_VARIABLE)
+    if elsewhere:
+        return Path(elsewhere).absolute()
     return inside(workspace.root, profile.spec.ledger, where=profile.where("ledger"))

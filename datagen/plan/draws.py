@@ -86,15 +86,21 @@ def draws_of(
     return found
 
 
-def model_role(profile: Loaded[ProfileSpec], recipe: Loaded[RecipeSpec]) -> ModelRole | None:
-    """What the profile serves as the model that a recipe asks for; None if it asks for none."""
-    role = recipe.spec.model
-    if role is None:
-        return None
-    if role not in profile.spec.models:
-        raise WorkspaceError(
-            f"the profile serves no model as {role!r}",
-            where=recipe.where("model"),
-            fix=f"add 'models: {{{role}: {{model: NAME}}}}' to the profile",
-        )
-    return profile.spec.models[role]
+def model_roles(profile: Loaded[ProfileSpec], recipe: Loaded[RecipeSpec]) -> dict[str, ModelRole]:
+    """What the profile serves as the models that a recipe asks for, by role; none if it asks none.
+
+    The recipe's main role stands first.
+    """
+    spec = recipe.spec
+    if spec.model is None:
+        return {}
+    named = {spec.model: ("model",), **{role: ("models", p) for p, role in spec.models.items()}}
+    named[spec.model] = ("model",)
+    for role, place in named.items():
+        if role not in profile.spec.models:
+            raise WorkspaceError(
+                f"the profile serves no model as {role!r}",
+                where=recipe.where(*place),
+                fix=f"add 'models: {{{role}: {{model: NAME}}}}' to the profile",
+            )
+    return {role: profile.spec.models[role] for role in named}

@@ -104,10 +104,7 @@ def _revision(step: Step) -> str | None:
 
 def _teachers(workspace: Workspace, plan: BuildPlan) -> list[dict[str, Any]]:
     facts: dict[str, dict[str, Any]] = {}
-    for step in plan.steps:
-        model = step.arguments.get("model")
-        if step.kind != "generate" or model is None:
-            continue
+    for model in (model for step in plan.steps for model in step.models):
         known = model["name"] in workspace.names("manifests/models")
         pin = workspace.model(model["name"]).spec if known else None
         facts[model["name"]] = {

@@ -44,7 +44,13 @@ class SourcePin:
         return self.spec.hub.revision or "unknown"
 
     def read(self) -> Iterator[PlacedRow]:
-        """The source's rows, in their own order."""
+        """The source's rows that its `where` keeps, in their own order."""
+        wanted = self.spec.where.items()
+        for place, values in self._read_all():
+            if all(values.get(column) == value for column, value in wanted):
+                yield PlacedRow(place, values)
+
+    def _read_all(self) -> Iterator[PlacedRow]:
         if self.files:
             return self._read_files()
         hub = self.spec.hub
@@ -85,6 +91,7 @@ def pin_source(workspace: Workspace, profile: Loaded[ProfileSpec], name: str) ->
                 "licence": override.licence or spec.licence,
                 "licence_column": override.licence_column,
                 "key": override.key,
+                "where": spec.where if override.where is None else override.where,
             }
         )
         return _file_pin(workspace, spec, override.files, override.sha256, override.rename, where)
@@ -105,7 +112,7 @@ def pin_source(workspace: Workspace, profile: Loaded[ProfileSpec], name: str) ->
             where=loaded.where(),
             fix=f"add 'hub:', or map it under 'override: {{{name}: ...}}' in the profile",
         )
-    identity = {"hub": spec.hub.model_dump(mode="json")}
+    identity = {"hub": spec.hub.model_dump(mode="json"), "where": spec.where}
     return SourcePin(
         spec=spec,
         files=(),
@@ -130,8 +137,8 @@ def _file_pin(
         spec=spec,
         files=tuple(files),
         rename=rename,
-        identity={"files": hashes, "rename": dict(rename)},
-        rows=_count_rows(files),
+        identity={"files": hashes, "rename": dict(rename), "where": spec.where},
+        rows=None if spec.where else _count_rows(files),
         where=where,
     )
 

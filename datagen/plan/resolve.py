@@ -14,7 +14,9 @@ from typing import Any
 from datagen.errors import WorkspaceError
 from datagen.plan.fingerprint import find_source, module_closure
 
-_ENGINE = {"run", "stamp", "passages"}
+_ENGINE = {"run", "stamp"}
+_GIVEN = {"tokenizer"}
+"""Keyword arguments that the engine fills in, not YAML."""
 
 
 def method_names() -> list[str]:
@@ -23,7 +25,7 @@ def method_names() -> list[str]:
     return sorted(
         module.name
         for module in pkgutil.iter_modules(package.__path__)
-        if module.name not in _ENGINE
+        if not module.ispkg and module.name not in _ENGINE
     )
 
 
@@ -114,6 +116,11 @@ def resolve_method(
     return function
 
 
+def wants_tokenizer(method: Callable[..., Any]) -> bool:
+    """Whether a method counts or cuts tokens, and so depends on the profile's tokenizer."""
+    return "tokenizer" in inspect.signature(method).parameters
+
+
 def _check_arguments(
     function: Callable[..., Any],
     arguments: Mapping[str, Any],
@@ -123,7 +130,11 @@ def _check_arguments(
 ) -> None:
     """Refuse keyword arguments that the function does not take, and missing ones."""
     parameters = inspect.signature(function).parameters.values()
-    keywords = {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    keywords = {
+        p.name: p
+        for p in parameters
+        if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name not in _GIVEN
+    }
     unknown = sorted(set(arguments) - set(keywords))
     if unknown:
         close = difflib.get_close_matches(unknown[0], list(keywords), n=1)

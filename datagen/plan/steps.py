@@ -28,6 +28,12 @@ class Step:
         """Where the step's output lies."""
         return out / self.name / self.fingerprint
 
+    @property
+    def models(self) -> list[Mapping[str, Any]]:
+        """The identities of the models that a `generate` step asks, the main one first."""
+        main = self.arguments.get("model") if self.kind == "generate" else None
+        return [] if main is None else list(self.arguments.get("models", {"": main}).values())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:

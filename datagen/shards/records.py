@@ -30,6 +30,7 @@ def message_row(message: Message) -> dict[str, Any]:
         ],
         "tool_call_id": message.tool_call_id,
         "trained": message.trained,
+        "masked": message.masked,
     }
 
 
@@ -41,6 +42,7 @@ def _message(row: Mapping[str, Any]) -> Message:
         tool_calls=tuple(ToolCall(**call) for call in row["tool_calls"] or ()),
         tool_call_id=row["tool_call_id"],
         trained=row["trained"],
+        masked=row["masked"],
     )
 
 
@@ -100,6 +102,7 @@ def seed_batch(seeds: Iterable[Seed]) -> pa.RecordBatch:
             "source": seed.source,
             "row_key": seed.row_key,
             "licence": seed.licence,
+            "number": seed.number,
             "row": json_text(dict(seed.row)),
         }
         for seed in seeds
@@ -115,8 +118,16 @@ def read_seeds(paths: Sequence[Path]) -> Iterator[Seed]:
                 source=row["source"],
                 row_key=row["row_key"],
                 licence=row["licence"],
+                number=row["number"],
                 row=orjson.loads(row["row"]),
             )
+
+
+def read_rejects(paths: Sequence[Path]) -> Iterator[Reject]:
+    """Read reject shards in order; DataError names a damaged file."""
+    for batch in read_batches(paths):
+        for row in batch.to_pylist():
+            yield Reject(**{**row, "metadata": orjson.loads(row["metadata"])})
 
 
 def reject_batch(rejects: Iterable[Reject]) -> pa.RecordBatch:

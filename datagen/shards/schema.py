@@ -13,6 +13,7 @@ _MESSAGE = pa.struct(
         ("tool_calls", pa.list_(_TOOL_CALL)),
         ("tool_call_id", pa.string()),
         ("trained", pa.bool_()),
+        ("masked", pa.string()),
     ]
 )
 _LINEAGE = pa.struct(
@@ -38,6 +39,7 @@ SEED_SCHEMA = pa.schema(
         ("source", pa.string()),
         ("row_key", pa.string()),
         ("licence", pa.string()),
+        ("number", pa.int64()),
         ("row", pa.string()),
     ]
 )

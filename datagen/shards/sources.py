@@ -10,6 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -327,9 +328,9 @@ def draw_seeds(
             seeds.append(Seed(source=source, row_key=row_key, row=values, licence=terms))
         seeds.sort(key=lambda item: xxhash.xxh3_64_intdigest(item.row_key.encode(), seed))
         for item in seeds[: None if limit is None else limit - drawn]:
+            yield replace(item, number=drawn)
             drawn += 1
             counts["drawn"] += 1
-            yield item
 
 
 def _is_empty(content: object) -> bool:

@@ -289,6 +289,21 @@ class Workspace:
         )
 
     def prompt_files(self, recipe: str) -> dict[str, Path]:
-        """The templates beside a recipe, by name without `.jinja`, sorted."""
-        folder = self.root / "generators" / recipe
-        return {p.stem: p for p in sorted(folder.glob("*.jinja"))}
+        """The templates that a recipe uses, by name without `.jinja`, sorted: its own win.
+
+        Raises WorkspaceError for a folder of `prompts_from` that is not there.
+        """
+        loaded = self.recipe(recipe)
+        base = self.root / "generators"
+        found: dict[str, Path] = {}
+        for number, folder in reversed(list(enumerate(loaded.spec.prompts_from))):
+            shared = {p.stem: p for p in (base / folder).glob("*.jinja")}
+            if not shared:
+                raise WorkspaceError(
+                    f"no prompts in generators/{folder}/",
+                    where=loaded.where("prompts_from", number),
+                    fix="name a folder below generators/ that holds *.jinja files",
+                )
+            found |= shared
+        found |= {p.stem: p for p in (base / recipe).glob("*.jinja")}
+        return dict(sorted(found.items()))

@@ -47,7 +47,7 @@ class SourceSpec(Spec):
     """manifests/sources/<name>.yaml: which bytes, under which licence, with which columns.
 
     `filters` is the chain for recipes that name none of their own. A hub pin's `rename` maps the
-    published column names to `columns`.
+    published column names to `columns`. `where` keeps the rows whose columns hold these values.
     """
 
     name: Name
@@ -63,6 +63,7 @@ class SourceSpec(Spec):
     sample: FilePin | None = None
     sample_licence: str = "CC0-1.0"
     filters: Name | None = None
+    where: dict[str, str | int | bool] = {}
     rows: Positive | None = None
     tokens: Positive | None = None
     notes: str | None = None
@@ -73,7 +74,7 @@ class SourceSpec(Spec):
             raise ValueError("a source needs 'hub' or 'sample'")
         if (self.text is None) == (self.messages is None):
             raise ValueError("a source names either a 'text' or a 'messages' column")
-        for column in (self.key, self.text, self.messages, self.licence_column):
+        for column in (self.key, self.text, self.messages, self.licence_column, *self.where):
             if column is not None and column not in self.columns:
                 raise ValueError(f"column {column!r} is not among 'columns'")
         return self
@@ -84,6 +85,7 @@ class SourceOverride(FilePin):
 
     columns: tuple[str, ...] | None = None
     rename: dict[str, str] = {}
+    where: dict[str, str | int | bool] | None = None
     licence: str | None = None
     licence_column: str | None = None
     key: str | None = None
@@ -172,11 +174,23 @@ class Sampling(Spec):
     stop: tuple[str, ...] = ()
 
 
+class BalanceSpec(Spec):
+    """Equal numbers of each class after curation: classes by metadata keys, the surplus refused.
+
+    `tolerance` is how much larger than the smallest class the others may stay, as a share of it.
+    """
+
+    by: Annotated[tuple[str, ...], Field(min_length=1)]
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+
+
 class RecipeSpec(Spec):
     """generators/<name>/recipe.yaml: one method, its prompts (*.jinja beside it), its arguments.
 
     `sources` are source names, or `any` for a recipe that takes whatever a mixture names
-    (`page@finewiki`). `max_calls_per_seed` is enforced, and is what `datagen plan` counts with.
+    (`page@finewiki`). `prompts_from` names further folders of prompts below generators/; the
+    recipe's own files win. `model` is the role that answers, `models` names another role for single
+    prompts. `max_calls_per_seed` is enforced, and is what `datagen plan` counts with.
     """
 
     name: Name
@@ -184,11 +198,20 @@ class RecipeSpec(Spec):
     version: str = "1"
     method: str
     sources: Literal["any"] | Annotated[tuple[Name, ...], Field(min_length=1)]
+    prompts_from: tuple[Name, ...] = ()
     model: str | None = None
+    models: dict[str, str] = {}
     arguments: dict[str, Any] = {}
     sampling: dict[str, Sampling] = {}
     max_calls_per_seed: Annotated[int, Field(ge=0)] = 0
     filters: Name | None = None
+    balance: BalanceSpec | None = None
+
+    @model_validator(mode="after")
+    def _has_model(self) -> RecipeSpec:
+        if self.models and self.model is None:
+            raise ValueError("'models' names roles for single prompts; 'model' names the others'")
+        return self
 
 
 class FilterSpec(Spec):
@@ -234,6 +257,20 @@ class CorpusSpec(Spec):
     decontaminate: DecontaminateSpec | None = DecontaminateSpec()
 
 
+class OrderSpec(Spec):
+    """An order of a category's documents that is a curriculum, not chance.
+
+    `gaussian`: values of the metadata key `by` are drawn by a bell curve of width `sigma` whose
+    mean moves from `start` to `end` over the category (the Nano report's difficulty curriculum).
+    """
+
+    by: str
+    kind: Literal["gaussian"] = "gaussian"
+    start: float = 0.9
+    end: float = 0.1
+    sigma: Annotated[float, Field(ge=0)] = 0.15
+
+
 class CategorySpec(Spec):
     """One line of the mixture table: its share in per cent and what it draws from.
 
@@ -244,6 +281,7 @@ class CategorySpec(Spec):
     share: Annotated[float, Field(gt=0)]
     draw: dict[str, Annotated[float, Field(gt=0)]] = {}
     max_epochs: Annotated[float, Field(gt=0)] | None = None
+    order: OrderSpec | None = None
 
 
 class PhaseSpec(Spec):

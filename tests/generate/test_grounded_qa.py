@@ -25,7 +25,7 @@ from tests.servers import FaultServer
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = Workspace(ROOT).recipe("fact_seeking").spec
-PROMPTS = load_prompts(ROOT / "generators" / RECIPE.name)
+PROMPTS = load_prompts(Workspace(ROOT).prompt_files(RECIPE.name), root=ROOT)
 MODEL = ModelSpec(name="m", title="M", licence="Apache-2.0", served_as="m")
 TEXT = (
     "Orla Brandt (born 3 May 1920) was a geologist from Otterby. She joined the Linden Observatory "

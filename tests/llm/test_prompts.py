@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.errors import WorkspaceError
-from datagen.llm.prompts import Prompt, defang, load_prompts, prompt_names, render_check
+from datagen.llm.prompts import Prompt, defang, load_prompts
 
 TEMPLATE = """[[system]]
 You read pages.
@@ -125,7 +125,7 @@ def test_a_failing_render_names_file_and_line(source: str, line: int, says: str)
 )
 def test_a_template_that_does_not_parse_names_file_and_line(source: str, line: int) -> None:
     with pytest.raises(WorkspaceError) as caught:
-        render_check(source.encode(), where="p.jinja")
+        Prompt.parse("p", source.encode(), where="p.jinja")
     assert caught.value.where == f"p.jinja:{line}"
 
 
@@ -134,15 +134,16 @@ def test_templates_cannot_reach_python() -> None:
         parse("{{ ''.__class__.__mro__ }}").messages({})
 
 
-def test_a_folder_gives_its_templates_by_name(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_templates_are_loaded_by_name(tmp_path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "b.jinja").write_text("[[user]]\n{{ x }}")
     (tmp_path / "a.jinja").write_text("y")
-    (tmp_path / "recipe.yaml").write_text("")
-    assert prompt_names(tmp_path) == ["a", "b"]
-    assert load_prompts(tmp_path, shown_as="generators/z")["b"].where == "generators/z/b.jinja"
+    files = {path.stem: path for path in tmp_path.glob("*.jinja")}
+    prompts = load_prompts(files, root=tmp_path.parent)
+    assert sorted(prompts) == ["a", "b"]
+    assert prompts["b"].where == f"{tmp_path.name}/b.jinja"
     (tmp_path / "c.jinja").write_bytes(b"\xff")
     with pytest.raises(WorkspaceError, match="UTF-8"):
-        load_prompts(tmp_path)
+        load_prompts({"c": tmp_path / "c.jinja"}, root=tmp_path)
 
 
 def test_a_prompt_must_say_something() -> None:

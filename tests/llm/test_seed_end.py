@@ -22,7 +22,9 @@ from tests.servers import FaultServer
 
 PROMPTS = prompts(say="[[user]]\nSay {{ what }}.\n")
 SEED = Seed(source="pages", row_key="1", licence="CC0-1.0", row={})
-STAMP = Stamp(generator="g", version="1", fingerprint="f", source_revision="r")
+STAMP = Stamp(
+    generator="g", version="1", fingerprint="f", source_revision="r", models={"m": ("v", "MIT")}
+)
 
 
 class Said(BaseModel):

@@ -53,6 +53,7 @@ KINDS: Mapping[str, StepKind] = {
             "datagen.generate.run",
             "datagen.llm.ask",
             "datagen.llm.prompts",
+            "datagen.llm.samples",
             "datagen.llm.answers",
             "datagen.llm.wire",
             *_SIEVE,

@@ -18,19 +18,21 @@ from datagen.generate.run import Method, SeedResult, generate
 from datagen.generate.stamp import Stamp, reject_seed
 from datagen.llm.ask import CallRecord, SeedAsk
 from datagen.llm.prompts import load_prompts
+from datagen.llm.teacher import Teacher
 from datagen.llm.wire import Completion
+from datagen.pack.render import Renderer
 from datagen.plan.execute import Interrupted, StepContext
 from datagen.plan.kinds.sieve import shard, write_records
 from datagen.plan.licences import is_known_licence
 from datagen.plan.pins import pin_source
-from datagen.plan.resolve import resolve_method
+from datagen.plan.resolve import resolve_method, wants_tokenizer
 from datagen.plan.teacher import without_weights
 from datagen.record import Record, Reject, Seed
 from datagen.shards.parquet import FileEntry, write_parquet
 from datagen.shards.records import json_text, read_seeds, reject_batch, seed_batch
 from datagen.shards.schema import CALL_SCHEMA, REJECT_SCHEMA, SEED_SCHEMA
 from datagen.shards.sources import draw_seeds
-from datagen.workspace.specs import ModelSpec, RecipeSpec
+from datagen.workspace.specs import ModelSpec, RecipeSpec, TokenizerSpec
 
 _WINDOW_SEEDS = 64
 
@@ -161,16 +163,17 @@ async def _generate(context: StepContext, partitions: Sequence[int]) -> None:
     method = resolve_method(recipe.method, recipe.arguments, at=loaded.where)
     method_arguments = {**_columns(method, arguments["columns"]), **recipe.arguments}
     place = f"generators/{recipe.name}"
-    prompts = load_prompts(services.workspace.root / place, shown_as=place)
-    model = arguments["model"]
+    root = services.workspace.root
+    prompts = load_prompts(services.workspace.prompt_files(recipe.name), root=root)
+    if wants_tokenizer(method):
+        spec = TokenizerSpec.model_validate({**arguments["tokenizer"], "title": ""})
+        method_arguments["tokenizer"] = Renderer(spec, root)
     stamp = Stamp(
         generator=recipe.name,
         version=recipe.version,
         fingerprint=arguments["fingerprint"],
         source_revision=arguments["source_revision"],
-        model=model and model["name"],
-        model_revision=model and model["revision"],
-        model_licence=model and model["licence"],
+        models={m["name"]: (m["revision"], m["licence"]) for m in context.step.models},
     )
     seeds = _Seeds(context, partitions)
 
@@ -178,18 +181,20 @@ async def _generate(context: StepContext, partitions: Sequence[int]) -> None:
         context.progress.advance(calls=1, tokens=completion.completion_tokens)
 
     async with AsyncExitStack() as stack:
-        teacher = None
-        if model is not None and recipe.model is not None:
-            teacher = await stack.enter_async_context(
-                services.teacher(_served_model(context, model), recipe.model, count_answer)
-            )
+        teachers: dict[str, Teacher] = {}
+        main = arguments["model"]
+        for role, model in arguments.get("models", {recipe.model: main} if main else {}).items():
+            served = services.teacher(_served_model(context, model), role, count_answer)
+            teachers[role] = await stack.enter_async_context(served)
 
         def ask_for(seed: Seed) -> SeedAsk:
             return SeedAsk(
-                teacher,
+                teachers.get(recipe.model or ""),
                 prompts,
+                others={prompt: teachers[role] for prompt, role in recipe.models.items()},
                 source=seed.source,
                 row_key=seed.row_key,
+                number=seed.number,
                 build_seed=arguments["seed"],
                 max_calls=recipe.max_calls_per_seed,
                 sampling=recipe.sampling,
