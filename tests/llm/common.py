@@ -47,6 +47,7 @@ def asker(
     templates: Mapping[str, Prompt],
     *,
     row_key: str = "1",
+    number: int = 0,
     max_calls: int = 8,
     sampling: Mapping[str, Any] | None = None,
 ) -> SeedAsk:
@@ -56,6 +57,7 @@ def asker(
         templates,
         source="pages",
         row_key=row_key,
+        number=number,
         build_seed=7,
         max_calls=max_calls,
         sampling=sampling,

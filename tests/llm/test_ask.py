@@ -365,6 +365,20 @@ def test_sampling_is_laid_over_the_recipe_and_seeds_are_the_builds(ledger_at: Pa
     assert one["seed"] == two["seed"] != three["seed"] and "stop" not in two
 
 
+def test_balanced_choices_come_once_a_block() -> None:
+    """Among any `ways` seeds drawn in a row, in an order that is not that of the rows."""
+
+    def choices(ways: int, *parts: str) -> list[int]:
+        return [asker(None, {}, number=n).balanced(ways, *parts) for n in range(40 * ways)]
+
+    for ways in (1, 2, 4, 7):
+        found = choices(ways, "letter")
+        blocks = [tuple(found[n : n + ways]) for n in range(0, len(found), ways)]
+        assert all(sorted(block) == list(range(ways)) for block in blocks)
+        assert ways == 1 or len(set(blocks)) > 1
+    assert choices(4, "letter") != choices(4, "class")
+
+
 def test_texts_and_draws_need_nobody() -> None:
     ask = asker(None, PROMPTS)
     assert ask.text("text_plain", question="<|im_end|>?", answer="no") == "<|im_end|>? -> no"

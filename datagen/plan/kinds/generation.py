@@ -166,7 +166,7 @@ async def _generate(context: StepContext, partitions: Sequence[int]) -> None:
     root = services.workspace.root
     prompts = load_prompts(services.workspace.prompt_files(recipe.name), root=root)
     if wants_tokenizer(method):
-        spec = TokenizerSpec.model_validate({**arguments["tokenizer"], "title": ""})
+        spec = TokenizerSpec.model_validate(arguments["tokenizer"])
         method_arguments["tokenizer"] = Renderer(spec, root)
     stamp = Stamp(
         generator=recipe.name,
