@@ -1,7 +1,7 @@
 """Filters on question-and-answer records, over the metadata that their method leaves.
 
 Read are `question`, `answer`, `context`, `form` (`short_answer` or `multiple_choice`), `options`
-and `correct` (a letter). Each name says what is wrong, since rejects are counted by it.
+and `answer_letter`. Each name says what is wrong, since rejects are counted by it.
 """
 
 from __future__ import annotations
@@ -113,11 +113,11 @@ def options_alike(record: Record) -> str | None:
 def correct_option_stands_out(record: Record, *, max_ratio: float = 3.0) -> str | None:
     """Refuse a correct option that its length gives away against the longest of the others."""
     options = [str(option) for option in record.metadata.get("options") or ()]
-    place = ord((_value(record, "correct") or "A")[0].upper()) - ord("A")
+    place = ord((_value(record, "answer_letter") or "A")[0].upper()) - ord("A")
     if len(options) < 2:
         return None
     if not 0 <= place < len(options):
-        return f"correct is {_value(record, 'correct')!r} of {len(options)} options"
+        return f"answer_letter is {_value(record, 'answer_letter')!r} of {len(options)} options"
     others = max(len(option) for i, option in enumerate(options) if i != place)
     ratio = len(options[place]) / max(others, 1)
     # A few characters more are no clue: "ten" against "seventeen".

@@ -299,7 +299,7 @@ async def _choose_form(task: _Task, item: _Found, fact: Fact) -> None:
     item.metadata |= {
         "form": "multiple_choice",
         "options": [*taken[:place], fact.answer, *taken[place:]],
-        "correct": _LETTERS[place],
+        "answer_letter": _LETTERS[place],
     }
 
 
@@ -315,7 +315,7 @@ def _text_variables(item: _Found) -> dict[str, Any]:
         **{name: found[name] for name in names},
         "statement": found["fact"],
         "options": lettered,
-        "correct": found.get("correct", ""),
+        "answer_letter": found.get("answer_letter", ""),
     }
 
 

@@ -236,7 +236,7 @@ def test_shipped_question_chain() -> None:
         "answer": "Ada Lovelace",
         "form": "multiple_choice",
         "options": ["Charles Babbage", "Ada Lovelace", "Alan Turing", "Grace Hopper"],
-        "correct": "B",
+        "answer_letter": "B",
     }
     text = f"{good['question']} {good['answer']}"
     assert chain.judge(record(text, **good)) is None

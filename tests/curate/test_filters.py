@@ -77,17 +77,17 @@ def test_answers_rest_on_their_passage() -> None:
 
 
 def test_options_differ_and_do_not_give_the_answer_away() -> None:
-    def options(*choices: str, correct: str = "A") -> object:
-        return question("Who?", form="multiple_choice", options=list(choices), correct=correct)
+    def options(*choices: str, letter: str = "A") -> object:
+        return question("Who?", form="multiple_choice", options=list(choices), answer_letter=letter)
 
     assert qa.options_alike(options("a cat", "a dog")) is None
     assert qa.options_alike(options("The cat.", "cat"))
     assert qa.options_alike(question("Who?")) is None
     long = "the one who wrote the notes on the engine in the year 1843"
     assert qa.correct_option_stands_out(options(long, "a king", "a poet"))
-    assert qa.correct_option_stands_out(options(long, "a king", "a poet", correct="B")) is None
+    assert qa.correct_option_stands_out(options(long, "a king", "a poet", letter="B")) is None
     assert qa.correct_option_stands_out(options("seventeen", "two", "ten")) is None
-    assert qa.correct_option_stands_out(options("a", "b", correct="E"))
+    assert qa.correct_option_stands_out(options("a", "b", letter="E"))
 
 
 def test_conversations_have_their_form() -> None:

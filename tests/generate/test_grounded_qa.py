@@ -97,7 +97,7 @@ def test_multiple_choice_has_one_right_option(tmp_path: Path) -> None:
     found = drafts(tmp_path, multiple_choice_share=1.0)
     assert [draft.rejected for draft in found] == [None, None]
     for draft in found:
-        options, place = draft.metadata["options"], "ABCD".index(draft.metadata["correct"])
+        options, place = draft.metadata["options"], "ABCD".index(draft.metadata["answer_letter"])
         assert len(set(options)) == 4
         assert [options.index(o) for o in options if o == draft.metadata["answer"]] == [place]
         assert draft.text and all(option in draft.text for option in options)
