@@ -1,0 +1,1 @@
+"""What the methods for legal text share: rows, sentences, options, and what holds text to text."""
