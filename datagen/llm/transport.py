@@ -6,7 +6,7 @@ import os
 import time
 import urllib.request
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 import orjson
@@ -18,6 +18,9 @@ from datagen.llm.faults import Fault, Kind, retry_after_s
 from datagen.llm.http1 import Reply
 from datagen.llm.wire import Choice, Completion, TokenLogprob
 from datagen.workspace.specs import EndpointSpec
+
+if TYPE_CHECKING:
+    from datagen.llm.through_openai import ThroughOpenAI
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # The command line names this key for its endpoint, which may be a local server without one.
@@ -31,13 +34,6 @@ _THOUGHT_ENDS = "</think>"
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
-class _Way(Protocol):
-    """How bodies get to the endpoint and replies come back; every failure is a `Fault`."""
-
-    async def __call__(self, body: bytes) -> Reply: ...
-    async def close(self) -> None: ...
-
-
 class Transport:
     """A connection pool to one endpoint. It never retries and never waits to be polite.
 
@@ -49,7 +45,7 @@ class Transport:
     def __init__(self, endpoint: EndpointSpec, *, timeout_s: float, max_bytes: int) -> None:
         self.url = endpoint.url
         parts = urlsplit(endpoint.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
             raise WorkspaceError(
                 f"{endpoint.url!r} is not an http or https URL",
                 where="endpoints",
@@ -65,46 +61,48 @@ class Transport:
         self._endpoint = endpoint
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        self._direct = _is_direct(parts)
-        self._way = self._open_way()
-        self._left: list[_Way] = []
+        self._direct = self._straight(parts) if _is_direct(parts) else None
+        self._roundabout: ThroughOpenAI | None = None
 
-    def _open_way(self) -> _Way:
-        parts = urlsplit(self.url)
-        if self._direct:
-            return Post(
-                parts._replace(path=f"{parts.path.rstrip('/')}/chat/completions").geturl(),
-                _headers(self._endpoint, self._secret),
-                timeout_s=self._timeout_s,
-                max_bytes=self._max_bytes,
-            )
-        from datagen.llm.through_openai import ThroughOpenAI
-
-        return ThroughOpenAI(
-            self.url,
-            secret=self._secret,
-            places=self._endpoint.max_concurrency,
+    def _straight(self, parts: SplitResult) -> Post:
+        return Post(
+            parts._replace(path=f"{parts.path.rstrip('/')}/chat/completions").geturl(),
+            _headers(self._endpoint, self._secret),
             timeout_s=self._timeout_s,
             max_bytes=self._max_bytes,
-            # A proxy for the outside world must not stand before a server on this machine.
-            proxies=parts.hostname not in _LOOPBACK,
         )
+
+    def _around(self) -> ThroughOpenAI:
+        """The way by the `openai` package, opened when it is first needed."""
+        from datagen.llm.through_openai import ThroughOpenAI
+
+        if self._roundabout is None:
+            self._roundabout = ThroughOpenAI(
+                self.url,
+                secret=self._secret,
+                places=self._endpoint.max_concurrency,
+                timeout_s=self._timeout_s,
+                max_bytes=self._max_bytes,
+                # A proxy for the outside world must not stand before a server on this machine.
+                proxies=urlsplit(self.url).hostname not in _LOOPBACK,
+            )
+        return self._roundabout
 
     async def close(self) -> None:
         """Close the pool."""
-        for way in (self._way, *self._left):
-            await way.close()
+        for way in (self._direct, self._roundabout):
+            if way is not None:
+                await way.close()
 
     async def send(self, body: bytes) -> Completion:
         """Ask once, with a JSON body; every way to fail comes out as a `Fault`."""
         try:
-            reply = await self._way(body)
-            if self._direct and _is_beyond(reply):
-                self._direct = False
-                self._left.append(self._way)
-                self._way = self._open_way()
-            if _is_beyond(reply):
-                reply = await self._way(body)
+            if self._direct is None or self._roundabout is not None:
+                reply = await self._around()(body)
+            else:
+                reply = await self._direct(body)
+                if _is_beyond(reply):
+                    reply = await self._around()(body)
             if not 200 <= reply.status < 300:
                 raise _status_fault(reply)
             return read_completion(reply.body)
@@ -118,6 +116,14 @@ class Transport:
             text = text.replace(self._secret, "***")
         text = " ".join(text.split())
         return text if len(text) <= _LONGEST_DETAIL else text[: _LONGEST_DETAIL - 1] + "…"
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Whether the port is a number that there is, or none is named."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _is_direct(parts: SplitResult) -> bool:
@@ -147,8 +153,10 @@ def _headers(endpoint: EndpointSpec, secret: str) -> dict[str, str]:
     if secret:
         headers["Authorization"] = f"Bearer {secret}"
     if endpoint.api_key_env == _OPTIONAL_KEY:
-        said = {name: os.environ.get(variable) for name, variable in _OPENAI_HEADERS.items()}
-        headers.update({name: value for name, value in said.items() if value})
+        for name, variable in _OPENAI_HEADERS.items():
+            value = os.environ.get(variable, "")
+            if value and value.isascii() and value.isprintable():
+                headers[name] = value
     return headers
 
 

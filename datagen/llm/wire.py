@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -58,6 +58,8 @@ class Request:
     schema_name: str = "answer"
     schema: Mapping[str, Any] | None = None
     reasoning_effort: str | None = None
+    _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
+    _key: str = field(default="", init=False, repr=False, compare=False)
 
     def body(self) -> dict[str, Any]:
         """The JSON body of the chat completion request."""
@@ -83,19 +85,28 @@ class Request:
             }
         return body
 
+    def encoded(self) -> bytes:
+        """The body as JSON bytes, made once."""
+        if not self._encoded:
+            object.__setattr__(self, "_encoded", orjson.dumps(self.body()))
+        return self._encoded
+
     def key(self) -> str:
-        """The ledger key: sha256 of the whole request in one fixed form.
+        """The ledger key: sha256 of the whole request in one fixed form, made once.
 
         Keys of a schema keep their order, because servers generate properties in that order.
         """
-        whole = {
-            "form": 1,
-            "model": self.model,
-            "revision": self.revision,
-            "prompt_sha256": self.prompt_sha256,
-            "body": self.body(),
-        }
-        return hashlib.sha256(orjson.dumps(whole)).hexdigest()
+        if not self._key:
+            about = {
+                "form": 1,
+                "model": self.model,
+                "revision": self.revision,
+                "prompt_sha256": self.prompt_sha256,
+            }
+            # As the last member, the body stands here as it goes out.
+            whole = b'%b,"body":%b}' % (orjson.dumps(about)[:-1], self.encoded())
+            object.__setattr__(self, "_key", hashlib.sha256(whole).hexdigest())
+        return self._key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
