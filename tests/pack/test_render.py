@@ -119,6 +119,28 @@ def test_tool_calls_are_json(renderer: Renderer) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ('{"id": 9223372036854775809}', '{"id": 9223372036854775809}'),
+        ('{"x": 1e999}', json.dumps('{"x": 1e999}')),
+        ('{"x": NaN}', json.dumps('{"x": NaN}')),
+        ("not {json", '"not {json"'),
+        ("[" * 5000 + "]" * 5000, '"' + "[" * 5000 + "]" * 5000 + '"'),
+        ("[" * 600 + "]" * 600, None),
+    ],
+    ids=["long number", "infinite", "not a number", "text", "very deep", "deep"],
+)
+def test_arguments_keep_what_they_say(
+    renderer: Renderer, arguments: str, shown: str | None
+) -> None:
+    """JSON is shown as JSON with all its digits; what is none, or nests too deep, as text."""
+    call = ToolCall(id="1", name="f", arguments=arguments)
+    ids, _ = rendered(renderer, chat(user("x"), assistant("", tool_calls=(call,), trained=True)))
+    said = renderer.decode(ids).partition('"arguments": ')[2].removesuffix("}</tool_call><|end|>")
+    assert said == shown if shown is not None else said.strip('"') == arguments
+
+
 @pytest.mark.parametrize("token", [*CONTROL, "\ufdd0", "\ufdd1x\ufdd2", "\ufdd0\ufdd1", "<|end|"])
 def test_control_tokens_in_text_stay_text(renderer: Renderer, token: str) -> None:
     """Spelled out in a record, they decode to themselves and never become control ids."""
