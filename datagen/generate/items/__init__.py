@@ -1,0 +1,1 @@
+"""Questions, options and answers: how they are compared, checked and set; no method."""

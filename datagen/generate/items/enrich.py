@@ -1,0 +1,141 @@
+"""What may stand beside an answer: background knowledge, reasoning, or an explanation.
+
+Knowledge and reasoning are asked for without the key. Reasoning counts where it arrives at the key
+by itself; knowledge where the question is still answered rightly with it; an explanation, which is
+shown the key, where it ends at the key. Worked arithmetic is computed again in all three.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import BaseModel
+
+from datagen.generate.items.arithmetic import last_value, wrong_equation
+from datagen.generate.items.blind import Item, Solved, solved_schema
+from datagen.generate.items.normalise import number_of, plain_words, read_letter, same_answer
+from datagen.generate.items.options import lettered
+from datagen.llm.ask import Ask
+
+_FEWEST_WORDS = 8
+_STATED = re.compile(
+    r"\b(?:answer|option|choice)\s*(?:is|:|=)\s*:?\s*(.{1,80}?)\s*(?:[.;\n]\s|[.;]?$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_NAMES_OPTION = re.compile(
+    r"\b(?:option|choice|answer)s?\s*(?:is\b|:)?\s*\(?[A-J]\b|\([A-J]\)"
+    r"|\bthe (?:question|options)\b"
+)
+
+
+class Knowledge(BaseModel):
+    """Background of a question, in a few sentences."""
+
+    knowledge: str
+
+
+class Explained(BaseModel):
+    """Why an answer is right, and the answer that this shows."""
+
+    explanation: str
+    answer: str
+
+
+async def add_reasoning(ask: Ask, item: Item, *, calls: list[str]) -> tuple[str, str | None]:
+    """Reasoning of the first blind sample that arrives at the key; else what the first one did."""
+    samples = await ask.answers(
+        "reason",
+        into=Solved,
+        schema=solved_schema(item, reasoned=True),
+        passage=item.passage,
+        question=item.question,
+        options=lettered(item.options),
+        given=list(item.given),
+    )
+    calls += [sample.key for sample in samples]
+    problems = []
+    for sample in samples:
+        text = sample.value.reasoning.strip()
+        problem = ending_problem(text, sample.value.answer, item)
+        if problem is None:
+            return text, None
+        problems.append(problem)
+    return "", f"reasoning_{problems[0]}"
+
+
+async def add_knowledge(ask: Ask, item: Item, *, calls: list[str]) -> tuple[str, str | None]:
+    """A paragraph of background, asked for without options or key."""
+    (sample, *_) = await ask.answers(
+        "knowledge", into=Knowledge, passage=item.passage, question=item.question
+    )
+    calls.append(sample.key)
+    text = sample.value.knowledge.strip()
+    problem = text_problem(text)
+    if problem is None and (found := _NAMES_OPTION.search(text)):
+        problem = f"names_options: {found[0]!r}"
+    return text, f"knowledge_{problem}" if problem else None
+
+
+async def add_explanation(
+    ask: Ask, item: Item, *, calls: list[str], code: str = ""
+) -> tuple[str, str | None]:
+    """Why the key is right; the model is shown the key, and must end at it."""
+    (sample, *_) = await ask.answers(
+        "explain",
+        into=Explained,
+        passage=item.passage,
+        question=item.question,
+        options=lettered(item.options),
+        answer=item.answer,
+        letter=item.letter,
+        code=code,
+    )
+    calls.append(sample.key)
+    text = sample.value.explanation.strip()
+    problem = ending_problem(text, sample.value.answer, item, numbers=False)
+    if problem is None and not set(plain_words(item.answer)) & set(plain_words(text)):
+        problem = f"off_topic: no word of {item.answer[:60]!r} in it"
+    return text, f"explanation_{problem}" if problem else None
+
+
+def text_problem(text: str) -> str | None:
+    """Why a text is no knowledge, reasoning or explanation: too short, or its sums are wrong."""
+    words = len(plain_words(text))
+    if words < _FEWEST_WORDS:
+        return f"too_short: {words} words"
+    wrong = wrong_equation(text)
+    return f"arithmetic: {wrong}" if wrong else None
+
+
+def ending_problem(text: str, said: str, item: Item, *, numbers: bool = True) -> str | None:
+    """Why a text does not lead to the key of an item.
+
+    `said` is the answer given after it. What the text itself last calls the answer must not be
+    another one; with `numbers`, a text that leads to a number ends with that number.
+    """
+    if not _agrees(said, item):
+        return f"disagrees: it ends at {said[:60]!r}, the answer is {item.key!r}"
+    stated = [match[1] for match in _STATED.finditer(text)]
+    if stated and _names_another(stated[-1], item):
+        return f"contradicts: it calls {stated[-1]!r} the answer, which is {item.key!r}"
+    value = number_of(item.answer)
+    if numbers and value is not None and not item.options and last_value(text) not in (None, value):
+        return f"ends_elsewhere: its last number is not {item.answer}"
+    return text_problem(text)
+
+
+def _agrees(said: str, item: Item) -> bool:
+    if item.options:
+        return read_letter(said, item.options) == item.letter
+    return same_answer(said, item.answer)
+
+
+def _names_another(stated: str, item: Item) -> bool:
+    """Whether what a text calls the answer is readable, and another answer than the key."""
+    if item.options:
+        return read_letter(stated, item.options) not in (None, item.letter)
+    wanted, found = number_of(item.answer), number_of(stated)
+    if wanted is not None:
+        return found is not None and found != wanted
+    others = [given for given in item.given if given != item.answer]
+    return any(same_answer(stated, other) for other in others)

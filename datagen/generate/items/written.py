@@ -1,0 +1,197 @@
+"""An example of a task: what a seed row holds, and what a model writes in its form."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from datagen.errors import DataError
+from datagen.generate.items.normalise import LETTERS
+from datagen.generate.items.steps import annotated_steps
+from datagen.record import Seed
+from datagen.workspace.specs import Spec
+
+_EXPRESSION = r"^[0-9(][0-9+*/(). %-]{1,60}$"
+
+
+class WrittenStep(BaseModel):
+    """One step of a worked solution: what it finds, and the expression to compute."""
+
+    find: str
+    compute: str
+
+
+class Written(BaseModel):
+    """An example: of these fields it has those that its form calls for."""
+
+    passage: str = ""
+    question: str = ""
+    steps: list[WrittenStep] = []
+    code: str = ""
+    tests: list[str] = []
+    answer: str = ""
+    wrong: list[str] = []
+
+    def shown(self, fields: Sequence[str]) -> str:
+        """The example as one line of JSON with these fields, in this order."""
+        whole = self.model_dump()
+        return json.dumps({name: whole[name] for name in fields}, ensure_ascii=False)
+
+    def lacks(self, fields: Sequence[str]) -> list[str]:
+        """Those of the fields that are empty."""
+        return [name for name in fields if not getattr(self, name)]
+
+
+class Columns(Spec):
+    """Where a seed row holds what: column names, and how an answer is read.
+
+    `choices` is a column with a list, or several columns with a choice each. `answer_index` holds
+    the place of the right choice, counted from `first_index`, or its letter. `answer_after` is what
+    the answer stands behind in its column; `answer_words` maps values to answers (`true` to `yes`).
+    """
+
+    question: str | None = None
+    choices: str | tuple[str, ...] | None = None
+    answer: str | None = None
+    answer_index: str | None = None
+    first_index: int = 0
+    answer_after: str | None = None
+    answer_words: dict[str, str] = Field(default_factory=dict)
+    passage: str | None = None
+    code: str | None = None
+    tests: str | None = None
+
+
+def read_seed(seed: Seed, columns: Columns) -> Written | str:
+    """The example that a row holds, or why it cannot be read; `DataError` for a missing column."""
+    choices = _choices(seed, columns)
+    wrong: list[str] = []
+    answer = ""
+    steps: list[WrittenStep] = []
+    if columns.answer is not None:
+        said = _cell(seed, columns.answer)
+        answer = str(said).strip()
+        if columns.answer_after is not None:
+            worked, mark, answer = answer.rpartition(columns.answer_after)
+            if not mark:
+                return f"seed_unreadable: no {columns.answer_after!r} in {columns.answer!r}"
+            answer = answer.strip()
+            found = annotated_steps(worked)
+            steps = [WrittenStep(find=step.find, compute=step.compute) for step in found]
+        answer = columns.answer_words.get(answer.casefold(), answer)
+    if columns.answer_index is not None:
+        place = _place(_cell(seed, columns.answer_index), columns.first_index)
+        if place is None or not 0 <= place < len(choices):
+            said = seed.row[columns.answer_index]
+            return f"seed_unreadable: {said!r} is no place among {len(choices)} choices"
+        answer = choices[place]
+        wrong = [choice for other, choice in enumerate(choices) if other != place]
+    texts = {name: getattr(columns, name) for name in ("question", "passage", "code")}
+    cells = {name: str(_cell(seed, column)) for name, column in texts.items() if column}
+    read = Written(
+        question=_one_line(cells.get("question", "")),
+        passage=cells.get("passage", "").strip(),
+        code=cells.get("code", "").replace("\r\n", "\n").strip(),
+        tests=_strings(_cell(seed, columns.tests)) if columns.tests else [],
+        answer=answer,
+        wrong=wrong,
+        steps=steps,
+    )
+    if columns.question is not None and not read.question:
+        return "seed_unreadable: no question"
+    return read
+
+
+def fields_of(form: str, solution: str, *, passage: bool, given: bool) -> list[str]:
+    """The fields that a model writes, in order: the answer after what it rests on."""
+    fields = ["passage", "question"] if passage else ["question"]
+    if solution == "steps":
+        return [*fields, "steps"]
+    if solution == "code":
+        return [*fields, "code", "tests"]
+    if given:
+        return fields
+    return [*fields, "answer", "wrong"] if form == "multiple_choice" else [*fields, "answer"]
+
+
+def written_schema(
+    fields: Sequence[str], *, options: int, most: Mapping[str, int]
+) -> dict[str, Any]:
+    """The JSON schema of an example with these fields; `most` bounds texts, in characters."""
+    text = {"type": "string", "minLength": 1}
+    expression = {"type": "string", "pattern": _EXPRESSION}
+    kinds: dict[str, dict[str, Any]] = {
+        "steps": _list(_object({"find": text, "compute": expression}), 1, most.get("steps", 8)),
+        "tests": _list(text, 3, 3),
+        "wrong": _list(_bounded(text, most.get("answer")), options - 1, options - 1),
+    }
+    return _object({name: kinds.get(name) or _bounded(text, most.get(name)) for name in fields})
+
+
+def text_problem(text: str, *, ends: Sequence[str], max_words: int) -> str | None:
+    """Why a question or passage is not whole: empty, too long, or it ends as none should."""
+    stripped = text.strip()
+    words = len(stripped.split())
+    if words < 2:
+        return f"too_short: {stripped[:60]!r}"
+    if words > max_words:
+        return f"too_long: {words} words, {max_words} at most"
+    if ends and not stripped.endswith(tuple(ends)):
+        return f"not_ended: ends with {stripped[-20:]!r}"
+    if re.search(r"\{\{|\}\}|<\|", stripped) or "[[" in stripped:
+        return "markup: template or control marks in the text"
+    return None
+
+
+def _bounded(text: dict[str, Any], characters: int | None) -> dict[str, Any]:
+    return {**text, "maxLength": characters} if characters else text
+
+
+def _list(items: dict[str, Any], low: int, high: int) -> dict[str, Any]:
+    return {"type": "array", "minItems": low, "maxItems": high, "items": items}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _choices(seed: Seed, columns: Columns) -> list[str]:
+    if columns.choices is None:
+        return []
+    if isinstance(columns.choices, str):
+        return _strings(_cell(seed, columns.choices))
+    return [str(_cell(seed, column)).strip() for column in columns.choices]
+
+
+def _strings(values: Any) -> list[str]:
+    return [str(value).strip() for value in values or ()]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _place(value: Any, first: int) -> int | None:
+    text = str(value).strip().upper()
+    if text.isdecimal():
+        return int(text) - first
+    return LETTERS.index(text) if len(text) == 1 and text in LETTERS else None
+
+
+def _cell(seed: Seed, column: str) -> Any:
+    if column not in seed.row:
+        raise DataError(
+            f"no column {column!r}",
+            where=f"{seed.source} row {seed.row_key}",
+            fix=f"name one of the row's columns in 'columns': {', '.join(seed.row)}",
+        )
+    return seed.row[column]
