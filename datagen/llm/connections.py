@@ -18,7 +18,7 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from datagen.llm.faults import Fault, Kind
@@ -98,6 +98,9 @@ class Post:
         if self._secure and self._context is None:
             self._context = verifying_context()
         limit_s = min(_CONNECT_S, self._timeout_s)
+        # asyncio's own loop tries a host's families side by side; others may not know how to.
+        own = isinstance(loop, asyncio.BaseEventLoop)
+        families: dict[str, Any] = {"happy_eyeballs_delay": _FAMILY_DELAY_S} if own else {}
         try:
             async with asyncio.timeout(limit_s):
                 _, connection = await loop.create_connection(
@@ -106,7 +109,7 @@ class Post:
                     self._port,
                     ssl=self._context,
                     server_hostname=self._host if self._secure else None,
-                    happy_eyeballs_delay=_FAMILY_DELAY_S,
+                    **families,
                 )
         except TimeoutError:
             raise Fault("unreachable", f"no connection within {limit_s:g} s") from None

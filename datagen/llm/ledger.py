@@ -20,6 +20,8 @@ import sqlite3
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -48,7 +50,8 @@ CREATE TABLE IF NOT EXISTS answers (
   digest TEXT NOT NULL
 )
 """
-_INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT OR IGNORE INTO answers VALUES "
+_ONE = "(?, ?, ?, ?, ?, ?, ?, ?)"
 _SELECT = "SELECT answer, digest FROM answers WHERE key = ?"
 
 _Row = tuple[str, ...]
@@ -79,6 +82,8 @@ class Ledger:
             _flush_folder(path.parent)
         except (sqlite3.Error, OSError) as error:
             raise self._failure(error) from error
+        places = self._writer.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+        self._most_at_once = min(_GROUP, places // _ONE.count("?"))
         self._read_lock = threading.Lock()
         self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="datagen-ledger", daemon=True)
@@ -123,7 +128,7 @@ class Ledger:
         )
         pending = _Pending(row, asyncio.get_running_loop())
         self._queue.put(pending)
-        earlier = await asyncio.shield(pending.done)
+        earlier = await pending.done
         return answer if earlier is None else earlier
 
     def __len__(self) -> int:
@@ -152,7 +157,7 @@ class Ledger:
             item = self._queue.get()
             while item is not None:
                 group.append(item)
-                if len(group) >= _GROUP or self._queue.empty():
+                if len(group) >= self._most_at_once or self._queue.empty():
                     break
                 item = self._queue.get()
             closing = item is None
@@ -163,12 +168,10 @@ class Ledger:
         outcome: list[tuple[_Pending, Completion | BaseException | None]] = []
         try:
             self._writer.execute("BEGIN IMMEDIATE")
-            for pending in group:
-                earlier: Completion | None = None
-                if not self._writer.execute(_INSERT, pending.row).rowcount:
-                    key = pending.row[0]
-                    earlier = self._decoded(key, *self._writer.execute(_SELECT, (key,)).fetchone())
-                outcome.append((pending, earlier))
+            new = sum(map(self._insert, _in_powers_of_two(group)))
+            # Which of them had an answer already is only asked where any had.
+            earlier = self._earlier if new < len(group) else lambda pending: None
+            outcome = [(pending, earlier(pending)) for pending in group]
             self._writer.execute("COMMIT")
         except Exception as error:  # whatever it is, those who wait must hear of it
             failure = self._failure(error) if isinstance(error, sqlite3.Error) else error
@@ -182,6 +185,18 @@ class Ledger:
             # A loop that has ended has nobody left to tell; its rows are on the disk all the same.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_settle, results)
+
+    def _insert(self, group: list[_Pending]) -> int:
+        """Insert rows by one statement, during which the event loop's thread runs on."""
+        rows = ", ".join([_ONE] * len(group))
+        values = list(chain.from_iterable(pending.row for pending in group))
+        return self._writer.execute(_INSERT + rows, values).rowcount
+
+    def _earlier(self, pending: _Pending) -> Completion | None:
+        """What is recorded for a request, where it is not what was just put."""
+        key, answer = pending.row[0], pending.row[6]
+        recorded = self._writer.execute(_SELECT, (key,)).fetchone()
+        return None if recorded[0] == answer else self._decoded(key, *recorded)
 
     def _decoded(self, key: str, text: str, digest: str) -> Completion:
         try:
@@ -217,6 +232,15 @@ class Ledger:
             what = f"the ledger cannot be read or written ({text})"
             fix = "check the path, its permissions, and the health and free space of the disk"
         return DataError(what, where=str(self.path), fix=fix)
+
+
+def _in_powers_of_two(group: list[_Pending]) -> Iterator[list[_Pending]]:
+    """Cut a group so that few statements, which SQLite has ready, serve groups of any size."""
+    start = 0
+    while left := len(group) - start:
+        size = 1 << (left.bit_length() - 1)
+        yield group[start : start + size]
+        start += size
 
 
 def _settle(results: list[tuple[_Pending, object]]) -> None:

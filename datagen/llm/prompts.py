@@ -46,14 +46,20 @@ _OPENING = re.compile(
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
     undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
 )
+# A plain dict: rendering copies it, and the layered one of `make_globals` costs more than the rest.
+_GLOBALS = dict(_ENVIRONMENT.globals)
 
 
 def defang(text: str) -> str:
     """Break chat-control tokens in text that goes into a message; lone surrogates become '?'."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-8", "replace").decode()
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = text.encode("utf-8", "replace").decode()
+    # Every token begins with one of these; looking for them is far cheaper than the pattern.
+    if "<" not in text and "[" not in text:
+        return text
     return _OPENING.sub(lambda match: match[0] + " ", text)
 
 
@@ -65,7 +71,7 @@ class Prompt:
     where: str
     sha256: str
     variables: frozenset[str]
-    _parts: tuple[tuple[str, jinja2.Template], ...]
+    _parts: tuple[tuple[str, jinja2.Template | str], ...]
     _whole: jinja2.Template | None
 
     @classmethod
@@ -77,11 +83,14 @@ class Prompt:
             raise WorkspaceError(
                 f"not UTF-8 at byte {error.start}", where=where, fix="save the prompt as UTF-8"
             ) from None
-        parts: list[tuple[str, jinja2.Template]] = []
+        parts: list[tuple[str, jinja2.Template | str]] = []
         variables: set[str] = set()
         for role, padded in _split(text):
             variables |= _variables(padded, where)
-            parts.append((role, _compile(padded, where)))
+            template = _compile(padded, where)
+            # What holds nothing to fill in is rendered once and for all.
+            plain = defang(template.render().strip()) if _is_constant(padded) else None
+            parts.append((role, template if plain is None else plain))
         # A template without roles may also be the text of a record, rendered as it stands.
         whole = None if _ROLE.search(text) else _compile(text, where)
         return cls(
@@ -95,8 +104,11 @@ class Prompt:
 
     def messages(self, variables: Mapping[str, Any]) -> Messages:
         """Render as messages for a model, without control tokens; empty messages fall away."""
-        rendered = ((role, self._render(part, variables).strip()) for role, part in self._parts)
-        kept = tuple((role, defang(content)) for role, content in rendered if content)
+        kept = tuple(
+            (role, content)
+            for role, part in self._parts
+            if (content := part if isinstance(part, str) else self._message(part, variables))
+        )
         if not kept:
             raise WorkspaceError(
                 "the prompt renders to nothing", where=self.where, fix="give it some text"
@@ -112,6 +124,9 @@ class Prompt:
                 fix="take the [[...]] lines out, or ask it instead of rendering it",
             )
         return self._render(self._whole, variables)
+
+    def _message(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
+        return defang(self._render(template, variables).strip())
 
     def _render(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
         try:
@@ -182,7 +197,15 @@ def _variables(source: str, where: str) -> set[str]:
 
 def _compile(source: str, where: str) -> jinja2.Template:
     code = _ENVIRONMENT.compile(source, name=where, filename=where)
-    return jinja2.Template.from_code(_ENVIRONMENT, code, _ENVIRONMENT.make_globals(None))
+    return jinja2.Template.from_code(_ENVIRONMENT, code, _GLOBALS)
+
+
+def _is_constant(source: str) -> bool:
+    """Whether a part is text alone."""
+    kinds = (jinja2.nodes.Output, jinja2.nodes.TemplateData)
+    return all(
+        isinstance(node, kinds) for node in _ENVIRONMENT.parse(source).find_all(jinja2.nodes.Node)
+    )
 
 
 def _line_of(error: BaseException, where: str) -> int:
