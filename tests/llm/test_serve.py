@@ -42,7 +42,7 @@ def test_the_command_is_the_pin_and_what_follows_it() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["nosuch"], 2, "one of: qwen3-235b-a22b-instruct-2507"),
+        (["nosuch"], 2, "qwen3-235b-a22b-instruct-2507"),
         (["smollm2-135m"], 2, "no 'hub' id"),
         ([], 2, "MODEL_NAME"),
     ],
