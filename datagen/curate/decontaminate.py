@@ -21,10 +21,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from datagen.curate.benchmarks import benchmark_rows, options_of
 from datagen.curate.exact import Rows
 from datagen.curate.words import Hashes, Offsets, ngram_ladder, word_hashes, word_spans
 from datagen.errors import DataError
-from datagen.shards.sources import SourceFile, read_files
+from datagen.shards.sources import SourceFile
 from datagen.workspace.specs import BenchmarkFields, BenchmarkSpec, DecontaminateSpec
 
 Tier = Literal["ngram", "question", "question_answer"]
@@ -124,10 +125,7 @@ def _answer_text(row: Mapping[str, Any], fields: BenchmarkFields, where: str) ->
         return ""
     if fields.choices is None:
         return str(answer)
-    if isinstance(fields.choices, str):
-        choices = [str(choice) for choice in row[fields.choices] or ()]
-    else:
-        choices = [str(row[column]) for column in fields.choices]
+    choices = options_of(row, fields)
     text = str(answer).strip()
     if text in choices and not isinstance(answer, int):
         return text
@@ -143,14 +141,9 @@ def _answer_text(row: Mapping[str, Any], fields: BenchmarkFields, where: str) ->
 
 def _rows(spec: BenchmarkSpec, files: Sequence[SourceFile]) -> Iterator[tuple[str, str, str]]:
     """Place, question and answer of each item."""
-    fields = spec.fields
-    columns = [fields.question]
-    if fields.answer is not None:
-        columns.append(fields.answer)
-    if fields.choices is not None:
-        columns += [fields.choices] if isinstance(fields.choices, str) else fields.choices
-    for place, row in read_files(files, columns=columns):
-        yield place, str(row[fields.question] or ""), _answer_text(row, fields, place)
+    for place, row in benchmark_rows(spec, files):
+        question = str(row[spec.fields.question] or "")
+        yield place, question, _answer_text(row, spec.fields, place)
 
 
 def load_benchmarks(

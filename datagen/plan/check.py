@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -11,16 +11,18 @@ from typing import Any
 
 from datagen.errors import DatagenError, WorkspaceError
 from datagen.llm.prompts import Prompt, load_prompts
+from datagen.plan.audit import audit_arguments, audit_names, audit_rows, item_index
 from datagen.plan.compile import ledger_path
 from datagen.plan.draws import draws_of_category, mixtures_of, model_roles
 from datagen.plan.licences import require_licence
-from datagen.plan.pins import pin_benchmark, pin_source, served_benchmarks
+from datagen.plan.pins import SourcePin, pin_benchmark, pin_source, served_benchmarks
 from datagen.plan.resolve import resolve_function, resolve_method
 from datagen.plan.steps import BuildPlan
 from datagen.shards.manifest import is_finished
 from datagen.workspace.load import Loaded, Workspace
 from datagen.workspace.specs import ChainSpec, MixtureSpec, ProfileSpec, RecipeSpec, TokenizerSpec
 
+_AUDITED_BYTES = 4 << 20
 _Check = Callable[[], object]
 """Raises what is wrong."""
 
@@ -86,7 +88,8 @@ def check_workspace(workspace: Workspace, profile: str | None) -> list[Finding]:
     for check in checks:
         attempt(check)
     if chosen is not None:
-        _check_profile(workspace, chosen, attempt)
+        pins = _check_profile(workspace, chosen, attempt)
+        findings += attempt(_audit_sources, workspace, chosen, pins, attempt) or ()
     findings += _unknowns(loaded)
     return sorted(dict.fromkeys(findings), key=lambda f: (f.level != "error", f.where))
 
@@ -199,8 +202,11 @@ def _mixture_checks(workspace: Workspace, mixture: Loaded[MixtureSpec]) -> list[
 
 def _check_profile(
     workspace: Workspace, profile: Loaded[ProfileSpec], attempt: Callable[..., Any]
-) -> None:
-    """Its models, tokenizer and files exist; hashes hold; licences are known or allowed."""
+) -> list[SourcePin]:
+    """Its models, tokenizer and files exist; hashes hold; licences are known or allowed.
+
+    Returns the sources that this profile has.
+    """
     spec = profile.spec
     attempt(ledger_path, workspace, profile)
     attempt(workspace.tokenizer, spec.tokenizer, profile.where("tokenizer"))
@@ -215,13 +221,36 @@ def _check_profile(
     for name in spec.override:
         if name not in names:
             attempt(workspace.source, name, profile.where("override", name))
-    for name in sorted(names):
-        pin = attempt(pin_source, workspace, profile, name)
-        if pin is not None and pin.spec.licence_column is None:
-            where = workspace.source(name).where("licence")
+    found = [attempt(pin_source, workspace, profile, name) for name in sorted(names)]
+    pins = [pin for pin in found if pin is not None]
+    for pin in pins:
+        if pin.spec.licence_column is None:
+            where = workspace.source(pin.spec.name).where("licence")
             attempt(lambda p=pin, w=where: require_licence(p.spec.licence, allowed, where=w))
     for name in served_benchmarks(workspace, profile):
         attempt(pin_benchmark, workspace, profile, name)
+    return pins
+
+
+def _audit_sources(
+    workspace: Workspace,
+    profile: Loaded[ProfileSpec],
+    pins: Sequence[SourcePin],
+    attempt: Callable[..., Any],
+) -> list[Finding]:
+    """No source is evaluation data by name, nor, where its files are small, by content."""
+    arguments = audit_arguments(workspace, profile)
+    index = item_index(workspace, arguments)
+    notes = []
+    for pin in pins:
+        attempt(audit_names, workspace, pin)
+        size = sum(file.path.stat().st_size for file in pin.files)
+        leaks = attempt(audit_rows, pin, index, arguments) if 0 < size <= _AUDITED_BYTES else None
+        if leaks:
+            said = ", ".join(f"{count} of {name}" for name, count in sorted(leaks.items()))
+            message = f"rows that are evaluation items, refused as seeds: {said}"
+            notes.append(Finding(level="note", where=pin.where, message=message))
+    return notes
 
 
 def _unknowns(loaded: dict[str, list[Loaded[Any]]]) -> Iterator[Finding]:

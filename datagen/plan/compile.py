@@ -6,10 +6,12 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from datagen import __version__
+from datagen.plan.audit import audit_arguments, audit_names
 from datagen.plan.draws import draws_of, mixtures_of, model_roles
 from datagen.plan.fingerprint import code_version, fingerprint
 from datagen.plan.kinds import KINDS
@@ -111,11 +113,17 @@ class _Compiler:
         )
         return name
 
+    @cached_property
+    def audit(self) -> dict[str, Any]:
+        """What the split audit looks for in the seeds of every source."""
+        return audit_arguments(self.workspace, self.profile)
+
     def seeds(self, source: str, draws: Sequence[Draw]) -> SourcePin:
         """The rows of a source that any recipe of the plan needs."""
         limits = [seed_limit(self.profile.spec, d.recipe) for d in draws if d.source == source]
         limit = None if None in limits else max(n for n in limits if n is not None)
         pin = pin_source(self.workspace, self.profile, source)
+        audit_names(self.workspace, pin)
         if pin.spec.licence_column is None:
             where = self.workspace.source(source).where("licence")
             require_licence(pin.spec.licence, self.profile.spec.allow_licences, where=where)
@@ -130,6 +138,7 @@ class _Compiler:
                 "limit": limit,
                 "seed": self.request.seed,
                 "allow_licences": sorted(self.profile.spec.allow_licences),
+                "audit": self.audit,
                 "rows_per_shard": self.profile.spec.seeds_per_shard,
             },
             hints={"rows": rows} if rows else {},

@@ -13,6 +13,7 @@ from datagen.shards.manifest import ShardManifest, read_manifest
 from datagen.shards.parquet import FileEntry, read_batches
 from datagen.workspace.load import Workspace
 
+_SEED_REASONS = ("empty", "evaluation_item", "evaluation_split", "unknown_licence")
 _STAGES = ("generate", "filter", "decontaminate", "dedup")
 
 
@@ -122,7 +123,7 @@ def _stages(plan: BuildPlan, manifests: Mapping[str, ShardManifest]) -> list[dic
     facts: list[dict[str, Any]] = []
     for name, drawn in manifests.items():
         counts = drawn.extra.get("counts", {})
-        refused = {n: counts[n] for n in ("empty", "unknown_licence") if counts.get(n)}
+        refused = {n: counts[n] for n in _SEED_REASONS if counts.get(n)}
         if drawn.kind == "seeds" and refused:
             source = name.removeprefix("seeds/")
             facts.append(

@@ -110,6 +110,7 @@ def read_files(
     files: Sequence[SourceFile],
     *,
     columns: Sequence[str],
+    optional: Sequence[str] = (),
     rename: Mapping[str, str] | None = None,
 ) -> Iterator[PlacedRow]:
     """Read parquet, jsonl, csv or tsv files (the last three also .gz and .zst), in order.
@@ -117,15 +118,18 @@ def read_files(
     `rename` maps a file's column to the name that `columns` uses. Values keep their nesting and
     nulls; csv cells are text, an empty unquoted cell is null. A column that a JSON line lacks is
     null, but one that none of a file's first 1,000 lines has is missing: DataError, as is any line
-    or page that cannot be read. A place leaves out `${VAR}/` unless two files then look the same.
+    or page that cannot be read; a file may lack an `optional` one, which is null then. A place
+    leaves out `${VAR}/` unless two files then look the same.
     """
     stored = stored_columns(columns, rename or {})
+    extra = {name: name for name in optional if name not in stored}
     labels = Counter(_label(file) for file in files)
     for file in files:
         reader = _reader(file)
         label = _label(file) if labels[_label(file)] == 1 else file.name
-        for number, row in enumerate(reader(file, list(dict.fromkeys(stored.values())))):
-            values = {name: row.get(column) for name, column in stored.items()}
+        needed = list(dict.fromkeys(stored.values()))
+        for number, row in enumerate(reader(file, needed, list(extra))):
+            values = {name: row.get(column) for name, column in (stored | extra).items()}
             yield PlacedRow(f"{label}#{number}", values)
 
 
@@ -173,7 +177,8 @@ def _is_json(kind: pa.DataType) -> bool:
     return bool(text or number or moment or pa.types.is_null(kind))
 
 
-_Reader = Callable[[SourceFile, list[str]], Iterator[dict[str, Any]]]
+_Reader = Callable[[SourceFile, list[str], list[str]], Iterator[dict[str, Any]]]
+"""Reads a file's rows: columns that it must have, and columns that it may lack."""
 
 
 def _reader(file: SourceFile) -> _Reader:
@@ -210,12 +215,15 @@ def _open(path: Path) -> io.BufferedReader:
     return io.BufferedReader(stream, buffer_size=1 << 20)
 
 
-def _read_parquet(file: SourceFile, columns: list[str]) -> Iterator[dict[str, Any]]:
+def _read_parquet(
+    file: SourceFile, columns: list[str], optional: list[str]
+) -> Iterator[dict[str, Any]]:
     try:
         with pq.ParquetFile(file.path, page_checksum_verification=True) as parquet:
             schema = parquet.schema_arrow
             if missing := [column for column in columns if column not in schema.names]:
                 raise missing_columns(file.name, missing, schema.names)
+            columns = [*columns, *(name for name in optional if name in schema.names)]
             check_json_types(file.name, (schema.field(column) for column in columns))
             for batch in parquet.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=columns):
                 yield from batch.to_pylist()
@@ -223,7 +231,9 @@ def _read_parquet(file: SourceFile, columns: list[str]) -> Iterator[dict[str, An
         raise _unreadable(file.name, error) from error
 
 
-def _read_jsonl(file: SourceFile, columns: list[str]) -> Iterator[dict[str, Any]]:
+def _read_jsonl(
+    file: SourceFile, columns: list[str], optional: list[str]
+) -> Iterator[dict[str, Any]]:
     rows = _json_lines(file)
     probe = list(islice(rows, _COLUMN_PROBE_ROWS))
     have = set().union(*probe)
@@ -260,7 +270,9 @@ def _json_row(line: bytes, where: str) -> dict[str, Any]:
     raise DataError(problem, where=where, fix="correct the line, or fetch the file again")
 
 
-def _read_csv(file: SourceFile, columns: list[str]) -> Iterator[dict[str, Any]]:
+def _read_csv(
+    file: SourceFile, columns: list[str], optional: list[str]
+) -> Iterator[dict[str, Any]]:
     from pyarrow import csv
 
     tabs = ".tsv" in [suffix.lower() for suffix in file.path.suffixes[-2:]]
@@ -272,6 +284,7 @@ def _read_csv(file: SourceFile, columns: list[str]) -> Iterator[dict[str, Any]]:
             head = csv.open_csv(stream, read_options=reading, parse_options=parsing).schema.names
         if missing := [column for column in columns if column not in head]:
             raise missing_columns(file.name, missing, head)
+        columns = [*columns, *(name for name in optional if name in head)]
         converting = csv.ConvertOptions(
             column_types=dict.fromkeys(columns, pa.string()),
             include_columns=columns,

@@ -251,6 +251,19 @@ class Workspace:
         return self._named("manifests/benchmarks", name, specs.BenchmarkSpec, "benchmark", used)
 
     @functools.cache  # noqa: B019
+    def evaluation_only(self) -> Loaded[specs.EvaluationOnlySpec]:
+        """manifests/evaluation_only.yaml; where there is none, only names of splits are refused."""
+        path = self.root / "manifests" / "evaluation_only.yaml"
+        if path.is_file():
+            return parse(path, specs.EvaluationOnlySpec, root=self.root)
+        return Loaded(
+            spec=specs.EvaluationOnlySpec(),
+            path=path,
+            shown=str(path.relative_to(self.root)),
+            lines={},
+        )
+
+    @functools.cache  # noqa: B019
     def recipe(self, name: str, used: str | None = None) -> Loaded[specs.RecipeSpec]:
         """generators/<name>/recipe.yaml."""
         return self._named("generators", name, specs.RecipeSpec, "recipe", used)

@@ -117,6 +117,36 @@ class BenchmarkSpec(Spec):
         return self
 
 
+class EvaluationSetSpec(Spec):
+    """A set that lends no seeds: the words that names of it contain, and why."""
+
+    name: Name
+    aliases: tuple[str, ...] = ()
+    reason: str
+
+
+class EvaluationExceptionSpec(Spec):
+    """A source whose names may say a word of evaluation all the same, and why."""
+
+    source: Name
+    says: str
+    reason: str
+
+
+class EvaluationOnlySpec(Spec):
+    """manifests/evaluation_only.yaml: what no seed may come from, by name and by content.
+
+    `items` are hashes of evaluation items; a source is refused as a whole from `max_share` of its
+    drawn rows on, and at least `min_rows` of them, that hold one.
+    """
+
+    items: FilePin | None = None
+    max_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    min_rows: Positive = 5
+    sets: tuple[EvaluationSetSpec, ...] = ()
+    exceptions: tuple[EvaluationExceptionSpec, ...] = ()
+
+
 class EmbeddedPin(Spec):
     """Weights that install from the Python package registry and run in llama.cpp's server."""
 

@@ -14,6 +14,12 @@ _SHARDS = (
     "datagen.shards.records",
     "datagen.shards.schema",
 )
+_BENCHMARKS = (
+    "datagen.curate.benchmarks",
+    "datagen.curate.evaluation",
+    "datagen.curate.words",
+    "datagen.shards.sources",
+)
 _SIEVE = ("datagen.plan.kinds.sieve", "datagen.generate.stamp")
 
 
@@ -37,13 +43,15 @@ KINDS: Mapping[str, StepKind] = {
         run=generation.run_seeds,
         code=(
             "datagen.plan.kinds.generation",
+            "datagen.plan.audit",
             "datagen.plan.licences",
+            *_BENCHMARKS,
+            "datagen.curate.splits",
             "datagen.shards.hub",
-            "datagen.shards.sources",
             "datagen.generate.stamp",
             *_SHARDS,
         ),
-        libraries=("datasets", "xxhash"),
+        libraries=("datasets", "numpy", "xxhash"),
     ),
     "generate": StepKind(
         partitions=generation.generate_partitions,
@@ -84,8 +92,8 @@ KINDS: Mapping[str, StepKind] = {
         code=(
             "datagen.plan.kinds.curation",
             "datagen.curate.decontaminate",
-            "datagen.curate.words",
-            "datagen.shards.sources",
+            "datagen.curate.exact",
+            *_BENCHMARKS,
             *_SIEVE,
             *_SHARDS,
         ),

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from datagen.curate.evaluation import ItemIndex
 from datagen.errors import ServiceError
 from datagen.generate.run import Method, SeedResult, generate
 from datagen.generate.stamp import Stamp, reject_seed
@@ -21,7 +22,9 @@ from datagen.llm.prompts import load_prompts
 from datagen.llm.teacher import Teacher
 from datagen.llm.wire import Completion
 from datagen.pack.render import Renderer
+from datagen.plan.audit import Audit, item_index
 from datagen.plan.execute import Interrupted, StepContext
+from datagen.plan.fingerprint import fingerprint
 from datagen.plan.kinds.sieve import shard, write_records
 from datagen.plan.licences import is_known_licence
 from datagen.plan.pins import pin_source
@@ -62,23 +65,36 @@ def run_seeds(context: StepContext, partitions: Sequence[int]) -> None:
     files: list[FileEntry] = []
     licences: Counter[str] = Counter()
     refused: list[Reject] = []
-    kept = _licensed(seeds, set(arguments["allow_licences"]), context.step.name, refused)
+    audit = Audit(index=_item_index(context), stage=context.step.name, refused=refused)
+    allowed = set(arguments["allow_licences"])
+    kept = _licensed(audit.keep(seeds), allowed, context.step.name, refused)
     while chunk := list(islice(kept, arguments["rows_per_shard"])):
         context.check_stop()
         path = shard("shards", len(files))
         files.append(write_parquet(context.directory, path, [seed_batch(chunk)], SEED_SCHEMA))
         licences.update(seed.licence for seed in chunk)
         context.progress.advance(rows=len(chunk))
+    audit.require_clean(arguments["audit"], where=pin.where)
     if refused:
         path = shard("rejects", 0)
         batch = [reject_batch(refused)]
         files.append(write_parquet(context.directory, path, batch, REJECT_SCHEMA))
-        counts["unknown_licence"] = len(refused)
+        counts.update(reject.reason for reject in refused)
     context.commit(
         0,
         files,
         {"counts": dict(sorted(counts.items())), "licences": dict(sorted(licences.items()))},
     )
+
+
+def _item_index(context: StepContext) -> ItemIndex:
+    """The items that no seed may be, indexed once for all the sources of a plan."""
+    memo, arguments = context.services.memo, context.arguments["audit"]
+    key = f"evaluation items {fingerprint(arguments)}"
+    if key not in memo:
+        memo[key] = item_index(context.services.workspace, arguments)
+    index: ItemIndex = memo[key]
+    return index
 
 
 def _licensed(
