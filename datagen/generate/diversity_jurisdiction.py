@@ -12,7 +12,7 @@ from typing import Any
 
 from datagen.errors import DataError, WorkspaceError
 from datagen.generate.legal.chance import Chance
-from datagen.generate.legal.choices import one_of
+from datagen.generate.legal.choices import finished
 from datagen.generate.legal.citizenship import (
     LIMIT_CENTS,
     exceeds,
@@ -77,7 +77,7 @@ async def diversity_jurisdiction(
     for item in range(per_row):
         wanted = ask.balanced(2, "verdict", str(item)) == 0
         complaint, metadata = _drawn(seed, ask, tables, claims, item, wanted)
-        drafts.append(_draft(ask, complaint, metadata, texts))
+        drafts.append(finished(ask, metadata, texts, metadata["context"]))
         if ask.draw("rephrased", str(item)) < rephrased_share * 2**64:
             drafts.append(await _rephrased(ask, complaint, metadata, texts))
     return drafts
@@ -135,6 +135,7 @@ def _drawn(
     answer = "Yes" if wanted else "No"
     return complaint, {
         "form": "yes_no",
+        "context": " ".join(complaint.sentences),
         "question": _QUESTION,
         "label": answer.lower(),
         "answer": answer,
@@ -176,35 +177,12 @@ def _reasons(complaint: Complaint, answer: str) -> list[str]:
     return steps
 
 
-def _draft(
-    ask: Ask,
-    complaint: Complaint,
-    metadata: dict[str, Any],
-    texts: Sequence[str],
-    *,
-    said: str | None = None,
-    calls: tuple[str, ...] = (),
-) -> Draft:
-    context = said if said is not None else " ".join(complaint.sentences)
-    template = one_of(ask, texts, "template", context)
-    text = ask.text(
-        template,
-        context=context,
-        question=_QUESTION,
-        answer=metadata["answer"],
-        reasons=metadata["reasons"],
-    )
-    return Draft(
-        text=text, metadata={**metadata, "context": context, "template": template}, calls=calls
-    )
-
-
 async def _rephrased(
     ask: Ask, complaint: Complaint, metadata: dict[str, Any], texts: Sequence[str]
 ) -> Draft:
     """The complaint in the model's words, or why these do not say the same."""
     told = {**metadata, "wording": "rephrased"}
-    original = " ".join(complaint.sentences)
+    original = str(metadata["context"])
     try:
         (answer, *_) = await ask.answers(
             "rephrase", into=str, complaint=original, kept=list(complaint.kept)
@@ -214,10 +192,10 @@ async def _rephrased(
         return Draft(metadata=told, calls=error.calls, rejected=said)
     new = on_one_line(answer.value)
     problem = rephrasing_problem(new, original, kept=complaint.kept) or _apart(new, complaint)
+    told["context"] = new
     if problem is not None:
-        told["context"] = new
         return Draft(metadata=told, calls=(answer.key,), rejected=problem)
-    return _draft(ask, complaint, told, texts, said=new, calls=(answer.key,))
+    return finished(ask, told, texts, new, calls=(answer.key,))
 
 
 def _apart(text: str, complaint: Complaint) -> str | None:

@@ -1,13 +1,14 @@
-"""Lettered options, and labels that a model confirms without knowing them."""
+"""Lettered options, labels that a model confirms without knowing them, and finished items."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
 from datagen.llm.ask import Ask
+from datagen.record import Draft
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -25,7 +26,6 @@ def placed(ask: Ask, right: str, wrong: Sequence[str], *parts: str) -> dict[str,
         "options": [*wrong[:place], right, *wrong[place:]],
         "answer": right,
         "answer_letter": LETTERS[place],
-        "correct": LETTERS[place],
     }
 
 
@@ -44,6 +44,26 @@ def shuffled(ask: Ask, items: Sequence[str], *parts: str) -> list[str]:
 def one_of(ask: Ask, items: Sequence[str], *parts: str) -> str:
     """One of the items, fixed by the seed and `parts`."""
     return items[ask.draw(*parts) % len(items)]
+
+
+def finished(
+    ask: Ask,
+    metadata: Mapping[str, Any],
+    texts: Sequence[str],
+    *parts: str,
+    calls: Sequence[str] = (),
+) -> Draft:
+    """An item set by one of the templates `texts`, which may use all of its metadata.
+
+    `options` are lettered for the template; `parts` tell the items of a seed apart.
+    """
+    template = one_of(ask, texts, "template", *parts)
+    variables = {**metadata, "options": lettered(metadata.get("options", ()))}
+    return Draft(
+        text=ask.text(template, **variables),
+        metadata={**metadata, "template": template},
+        calls=tuple(calls),
+    )
 
 
 async def confirmed(

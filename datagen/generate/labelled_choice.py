@@ -1,0 +1,151 @@
+"""A labelled row as multiple choice: its own options, or descriptions of labels to choose from.
+
+The right option is the row's; the others are the row's too (`option_columns`), or describe labels
+that the row does not bear (`labels`). Nobody is asked, unless the answer is to be explained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datagen.errors import WorkspaceError
+from datagen.generate.legal.choices import finished, placed, shuffled
+from datagen.generate.legal.held import added
+from datagen.generate.legal.rows import cell, on_one_line, text_cell, wrong
+from datagen.generate.passages.words import words
+from datagen.llm.ask import AnswerRejected, Ask
+from datagen.record import Draft, Seed
+
+_NOTHING = "none"
+
+
+async def labelled_choice(
+    seed: Seed,
+    ask: Ask,
+    *,
+    question: str,
+    text: str = "text",
+    label: str = "label",
+    option_columns: Sequence[str] = (),
+    labels: Sequence[Mapping[str, str]] = (),
+    nothing: str | None = None,
+    options: int = 5,
+    must_hold: str | None = None,
+    min_words: int = 8,
+    explain: bool = False,
+    explanation_words: int = 60,
+    texts: Sequence[str] = ("text_choice",),
+) -> list[Draft]:
+    """Draft a row's text, a question on it and lettered options, the right one's place balanced.
+
+    With `option_columns` the cell `label` is the place of the right one among them, from 0. With
+    `labels` (each `code`, `name` and `says`) it is one code or a list; `nothing` describes a row
+    without a label, and is offered always. `must_hold` is what the text must contain. With
+    `explain` the prompt `explain` says why, in words held to the text.
+    """
+    if bool(option_columns) == bool(labels):
+        raise WorkspaceError(
+            "either the row's own options or labels",
+            where="arguments",
+            fix="name 'option_columns' or 'labels', not both",
+        )
+    context = on_one_line(text_cell(seed, text))
+    metadata: dict[str, Any] = {
+        "form": "multiple_choice",
+        "context": context,
+        "question": question,
+    }
+
+    def rejected(said: str) -> list[Draft]:
+        return [Draft(metadata=metadata, rejected=said)]
+
+    if len(words(context)) < min_words:
+        return rejected(f"short_text: {len(words(context))} words")
+    if must_hold is not None and must_hold not in context:
+        return rejected(f"no_mark: the text does not hold {must_hold}")
+    if option_columns:
+        name, right, wrong_options = _own_options(seed, label, option_columns)
+    else:
+        found = _described(seed, ask, label, labels, nothing, options)
+        if isinstance(found, str):
+            return rejected(found)
+        name, right, wrong_options = found
+    forms = [words(option) for option in (right, *wrong_options)]
+    if not all(forms):
+        return rejected("empty_option: an option has no words")
+    if len({tuple(form) for form in forms}) < len(forms):
+        return rejected("options_alike: two options say the same")
+    metadata |= {"label": name, **placed(ask, right, wrong_options)}
+    if not explain:
+        return [finished(ask, metadata, texts)]
+    return [await _explained(ask, metadata, labels, explanation_words, texts)]
+
+
+def _own_options(seed: Seed, label: str, columns: Sequence[str]) -> tuple[str, str, list[str]]:
+    """The letterless place of the right option as its label, the right one, and the others."""
+    said = text_cell(seed, label)
+    place = int(said) if said.isdecimal() else -1
+    if not 0 <= place < len(columns):
+        raise wrong(
+            seed,
+            f"column {label!r} says {said!r}",
+            f"it must be the place of an option, 0 to {len(columns) - 1}",
+        )
+    found = [on_one_line(text_cell(seed, column)) for column in columns]
+    return str(place), found[place], found[:place] + found[place + 1 :]
+
+
+def _described(
+    seed: Seed,
+    ask: Ask,
+    label: str,
+    labels: Sequence[Mapping[str, str]],
+    nothing: str | None,
+    options: int,
+) -> tuple[str, str, list[str]] | str:
+    """The row's label, its description and those of others; or why the row has not one label."""
+    value = cell(seed, label)
+    codes = [str(code) for code in (value if isinstance(value, list | tuple) else [value])]
+    known = {one["code"]: one for one in labels}
+    if unknown := [code for code in codes if code not in known]:
+        fix = f"name its labels in the recipe's arguments, or correct the row: {', '.join(known)}"
+        raise wrong(seed, f"column {label!r} has {unknown[0]!r}", fix)
+    if len(codes) > 1:
+        return f"several_labels: {', '.join(known[code]['name'] for code in codes)}"
+    if not codes and nothing is None:
+        return "no_label: the row bears none"
+    others = [one["says"] for code, one in known.items() if code not in codes]
+    right = known[codes[0]]["says"] if codes else str(nothing)
+    offered = [nothing] if codes and nothing is not None else []
+    offered += shuffled(ask, others, "others")[: options - 1 - len(offered)]
+    name = known[codes[0]]["name"] if codes else _NOTHING
+    return name, right, shuffled(ask, offered, "order")
+
+
+async def _explained(
+    ask: Ask,
+    metadata: dict[str, Any],
+    labels: Sequence[Mapping[str, str]],
+    most_words: int,
+    texts: Sequence[str],
+) -> Draft:
+    """The item with a reason for its answer, which adds nothing to the text and names no other."""
+    shown = {name: metadata[name] for name in ("context", "question", "answer")}
+    try:
+        (answer, *_) = await ask.answers("explain", into=str, **shown)
+    except AnswerRejected as error:
+        said = f"explanation_{error.reason}: {error.detail}"
+        return Draft(metadata=metadata, calls=error.calls, rejected=said)
+    said = on_one_line(answer.value)
+    metadata = {**metadata, "explanation": said}
+    problem = added(said, f"{metadata['context']} {metadata['answer']}")
+    others = [one["name"].replace("_", " ") for one in labels if one["name"] != metadata["label"]]
+    if problem is None and not 6 <= len(words(said)) <= most_words:
+        problem = f"length: {len(words(said))} words"
+    if problem is None and (named := [other for other in others if other in said.lower()]):
+        problem = f"names_another: {named[0]}"
+    if problem is not None:
+        rejected = f"explanation_{problem}"
+        return Draft(metadata=metadata, calls=(answer.key,), rejected=rejected)
+    return finished(ask, metadata, texts, calls=(answer.key,))

@@ -1,0 +1,289 @@
+"""Labelled rows as items: letters balanced, negatives that are negative, evidence word for word."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datagen.errors import DataError, WorkspaceError
+from datagen.llm.ask import SeedAsk
+from datagen.llm.prompts import load_prompts
+from datagen.plan.resolve import resolve_method
+from datagen.record import Draft, Seed
+from tests.generate.through_recipe import ROOT, WORKSPACE
+from tests.generate.through_recipe import drafts as through_recipe
+
+
+class Words:
+    """A tokenizer for which a word is a token."""
+
+    def count(self, text: str) -> int:
+        return len(text.split())
+
+    def cut(self, text: str, budget_tokens: int) -> str:
+        return " ".join(text.split()[:budget_tokens])
+
+
+def sample(name: str) -> list[dict[str, Any]]:
+    path = ROOT / f"manifests/samples/{name}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def unasked(recipe: str, row: Mapping[str, Any], number: int = 0, **changes: Any) -> list[Draft]:
+    """A recipe on one row without a model."""
+    loaded = WORKSPACE.recipe(recipe)
+    arguments = {**loaded.spec.arguments, **changes}
+    method = resolve_method(loaded.spec.method, loaded.spec.arguments, at=loaded.where)
+    if loaded.spec.method in ("clause_type", "document_nli"):
+        arguments["tokenizer"] = Words()
+    seed = Seed(source="rows", row_key=str(number), row=row, licence="CC0-1.0", number=number)
+    prompts = load_prompts(WORKSPACE.prompt_files(recipe), root=ROOT)
+    ask = SeedAsk(
+        None, prompts, source="rows", row_key=str(number), build_seed=7, number=number, max_calls=0
+    )
+    return list(asyncio.run(method(seed, ask, **arguments)))
+
+
+def reasons(drafts: list[Draft]) -> list[str]:
+    return [(draft.rejected or "kept").partition(":")[0] for draft in drafts]
+
+
+# --- CaseHOLD ------------------------------------------------------------------------------------
+
+
+def test_the_holding_that_the_row_names_is_right_and_letters_are_balanced() -> None:
+    rows = sample("casehold")
+    letters: Counter[str] = Counter()
+    for number in range(200):
+        row = rows[number % len(rows)]
+        (draft,) = unasked("legal/casehold", row, number)
+        told = draft.metadata
+        right = row[f"holding_{row['label']}"]
+        assert told["answer"] == right
+        assert told["options"]["ABCDE".index(told["answer_letter"])] == right
+        assert sorted(told["options"]) == sorted(row[f"holding_{i}"] for i in range(5))
+        assert draft.text and all(option in draft.text for option in told["options"])
+        letters[told["answer_letter"]] += 1
+    assert letters == dict.fromkeys("ABCDE", 40)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"citing_prompt": "See Hollis (<HOLDING>)."}, "short_text"),
+        (
+            {"citing_prompt": "A passage that is long enough but leaves out nothing at all."},
+            "no_mark",
+        ),
+        ({"holding_1": "  "}, "empty_option"),
+        ({"holding_1": "Holding that X,", "holding_2": "holding that x"}, "options_alike"),
+    ],
+)
+def test_a_row_without_one_right_holding_is_rejected(changes: dict[str, str], reason: str) -> None:
+    assert reasons(unasked("legal/casehold", {**sample("casehold")[0], **changes})) == [reason]
+
+
+@pytest.mark.parametrize("label", ["5", "-1", "", "B"])
+def test_a_label_that_is_no_place_names_the_row(label: str) -> None:
+    with pytest.raises(DataError, match="label"):
+        unasked("legal/casehold", {**sample("casehold")[0], "label": label})
+
+
+def test_own_options_and_labels_exclude_each_other() -> None:
+    with pytest.raises(WorkspaceError):
+        unasked("legal/casehold", sample("casehold")[0], option_columns=[])
+
+
+# --- terms of service ----------------------------------------------------------------------------
+
+TOS = "legal/tos_clause_understanding"
+CLAUSE = {"text": "We may close your account at any time and without any notice.", "labels": [1]}
+GOOD = "It says that the provider may close your account at any time, so a user can lose it."
+
+
+def test_a_clause_with_its_explanation_is_kept(tmp_path: Path) -> None:
+    (draft,) = through_recipe(tmp_path, TOS, CLAUSE, lambda body, i: GOOD)
+    assert draft.rejected is None and draft.text and draft.text.rstrip().endswith(GOOD)
+    told = draft.metadata
+    assert told["label"] == "unilateral_termination"
+    assert told["options"]["ABCD".index(told["answer_letter"])] == told["answer"]
+    assert "none of the other things" in " ".join(told["options"])
+
+
+def test_a_clause_without_a_label_does_none_of_it(tmp_path: Path) -> None:
+    row = {"text": "You can change your password at any time on the settings page.", "labels": []}
+    said = "The clause only says that you can change your password on the settings page."
+    (draft,) = through_recipe(tmp_path, TOS, row, lambda body, i: said)
+    assert draft.rejected is None and draft.metadata["label"] == "none"
+    assert "none of the other things" in draft.metadata["answer"]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("It says that Skyline may close your account at any time without notice.", "new_names"),
+        ("The provider may close your account with 30 days of notice at any time.", "new_numbers"),
+        ('The clause says "for good cause only", and so the account is safe.', "new_quote"),
+        ("It may.", "length"),
+        ("The account may be closed at any time, which is arbitration of a kind.", "names_another"),
+    ],
+)
+def test_an_explanation_that_adds_something_is_rejected(
+    tmp_path: Path, said: str, reason: str
+) -> None:
+    found = through_recipe(tmp_path, TOS, CLAUSE, lambda body, i: said)
+    assert reasons(found) == [f"explanation_{reason}"]
+
+
+def test_a_clause_with_two_labels_has_no_one_answer() -> None:
+    assert reasons(unasked(TOS, {**CLAUSE, "labels": [1, 2]})) == ["several_labels"]
+    with pytest.raises(DataError, match="labels"):
+        unasked(TOS, {**CLAUSE, "labels": [8]})
+
+
+# --- ContractNLI ---------------------------------------------------------------------------------
+
+
+def test_evidence_is_a_verbatim_span_and_stands_where_it_is_needed() -> None:
+    counts: Counter[str] = Counter()
+    for number, row in enumerate(sample("contract_nli")):
+        (draft,) = unasked("legal/contract_nli", row, number)
+        spans = [row["text"][start:end] for start, end in row["spans"]]
+        for item in draft.metadata["items"]:
+            annotation = row["annotations"][item["key"]]
+            assert item["answer"].replace(" m", "M") == annotation["choice"]
+            assert item["evidence"] == [spans[i] for i in annotation["spans"]]
+            assert all(passage in draft.metadata["context"] for passage in item["evidence"])
+            assert bool(item["evidence"]) == (item["answer"] != "Not mentioned")
+            assert draft.text and item["hypothesis"] in draft.text
+            counts[item["answer"]] += 1
+        assert draft.metadata["labels"] and draft.text and draft.text.index(row["text"]) >= 0
+    assert min(counts.values()) > 30
+
+
+def test_evidence_that_does_not_fit_its_answer_is_rejected() -> None:
+    row = sample("contract_nli")[0]
+    entailed = next(k for k, a in row["annotations"].items() if a["choice"] == "Entailment")
+    silent = next(k for k, a in row["annotations"].items() if a["choice"] == "NotMentioned")
+    bare = {**row["annotations"], entailed: {"choice": "Entailment", "spans": []}}
+    assert reasons(unasked("legal/contract_nli", {**row, "annotations": bare})) == [
+        "evidence_mismatch",
+        "kept",
+    ]
+    lone = {silent: {"choice": "NotMentioned", "spans": [0]}}
+    assert reasons(unasked("legal/contract_nli", {**row, "annotations": lone})) == [
+        "evidence_mismatch",
+        "no_hypothesis",
+    ]
+
+
+def test_documents_that_cannot_be_shown_are_rejected() -> None:
+    row = sample("contract_nli")[0]
+    assert reasons(unasked("legal/contract_nli", row, max_tokens=50)) == ["long_document"]
+    assert reasons(unasked("legal/contract_nli", {**row, "text": " "})) == ["empty"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spans": []},
+        {"spans": [[0, 10**6]] * 20},
+        {"hypotheses": {}},
+        {"annotations": {"h1": {"choice": "Maybe", "spans": []}}},
+    ],
+)
+def test_rows_in_another_layout_name_the_row(changes: dict[str, Any]) -> None:
+    with pytest.raises(DataError):
+        unasked("legal/contract_nli", {**sample("contract_nli")[0], **changes})
+
+
+# --- CUAD ----------------------------------------------------------------------------------------
+
+CUAD = "legal/cuad_clause_type"
+
+
+def pairs() -> Iterator[tuple[dict[str, Any], Draft]]:
+    for number, row in enumerate(sample("cuad")):
+        for draft in unasked(CUAD, row, number):
+            yield row, draft
+
+
+def test_every_clause_has_one_negative_that_no_marked_span_meets() -> None:
+    alike = WORKSPACE.recipe(CUAD).spec.arguments["alike"]
+    labels: Counter[str] = Counter()
+    by_clause: dict[tuple[str, str], list[str]] = {}
+    for row, draft in pairs():
+        assert draft.rejected is None
+        told = draft.metadata
+        marked = {qa["id"].partition("__")[2]: qa["answers"] for qa in row["qas"]}
+        start = row["context"].index(told["context"])
+        end = start + len(told["context"])
+        meets = any(
+            answer["answer_start"] < end and start < answer["answer_start"] + len(answer["text"])
+            for answer in marked[told["asked_type"]]
+        )
+        assert meets == (told["label"] == "yes")
+        if told["label"] == "no":
+            pair = {told["asked_type"], told["clause_type"]}
+            assert not any(pair <= set(group) for group in alike)
+        labels[told["label"]] += 1
+        by_clause.setdefault((row["title"], told["context"]), []).append(told["label"])
+    assert labels["yes"] == labels["no"] > 90
+    assert all(sorted(found) == ["no", "yes"] for found in by_clause.values())
+
+
+def changed(change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    row: dict[str, Any] = json.loads(json.dumps(sample("cuad")[0]))
+    change(row)
+    return row
+
+
+def test_contracts_that_are_long_or_unclean_are_rejected() -> None:
+    row = sample("cuad")[0]
+    assert reasons(unasked(CUAD, row, max_tokens=100)) == ["long_contract"]
+    redacted = {**row, "context": row["context"] + "\n\nThe price is [***]."}
+    assert reasons(unasked(CUAD, redacted)) == ["unclean_contract"]
+    assert reasons(unasked(CUAD, row, min_words=90)) == ["no_clause"]
+
+
+def test_only_the_first_qualifying_clause_of_a_type_is_used() -> None:
+    def twice(row: dict[str, Any]) -> None:
+        law = next(qa for qa in row["qas"] if "Governing Law" in qa["id"])
+        (first,) = law["answers"]
+        late = "For all else the parties look to the law of the place in which the seller resides."
+        law["answers"] = [
+            {"text": late, "answer_start": len(row["context"]) + 2},
+            first,
+            {"text": first["text"][:20], "answer_start": first["answer_start"]},
+        ]
+        row["context"] += f"\n\n{late}"
+
+    row = changed(twice)
+    found = [d.metadata["context"] for d in unasked(CUAD, row)]
+    assert sum("governed by" in clause for clause in found) == 2
+    assert not any("look to the law" in clause for clause in found)
+
+
+def test_a_clause_without_a_stranger_has_no_negative() -> None:
+    def alone(row: dict[str, Any]) -> None:
+        row["qas"] = [qa for qa in row["qas"] if "Governing Law" in qa["id"]]
+
+    assert reasons(unasked(CUAD, changed(alone))) == ["kept", "no_negative"]
+
+
+def test_an_answer_that_stands_elsewhere_names_the_row() -> None:
+    def moved(row: dict[str, Any]) -> None:
+        for qa in row["qas"]:
+            for answer in qa["answers"]:
+                answer["answer_start"] += 1
+
+    with pytest.raises(DataError, match="does not stand"):
+        unasked(CUAD, changed(moved))
+    with pytest.raises(DataError, match="no clause type"):
+        unasked(CUAD, changed(lambda row: row["qas"][0].update(question="Which law governs?")))
