@@ -1,0 +1,1 @@
+"""Legal pages to Markdown: parsed in limited subprocesses, read without recursion."""
