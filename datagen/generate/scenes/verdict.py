@@ -1,0 +1,123 @@
+"""What a reasoned answer says: its reasoning, its final letter, and whether it was told the key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from datagen.generate.items.normalise import LETTERS, plain_words
+from datagen.generate.items.overlap import longest_common_span
+from datagen.generate.scenes.cases import content_stems
+
+_FEWEST_SHARED = 3
+_QUOTED_WORDS = 8
+_OF_THE_TASK = frozenset(("actio", "answe", "follo", "judge", "norm", "optio", "quest", "rule"))
+_STATED = re.compile(
+    r"(?:\b(?:answer|option|choice)[*_`]*(?:\s*(?:is|:|=|[-–—])|\s+must\s+be|\s+should\s+be)+"
+    r"(?:\s+(?:option|choice))?|\\boxed)[\s*_`\"'(\[{]*"
+    r"([A-J])(?=[)\]}.,:;!?\"'*_`]|\s*$|\s+(?:because|since|as|for)\b)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_ALONE = re.compile(r"^[\s*_`(\[]*([A-J])[\s*_`)\].]*$")
+_RIGHT = r"(?:correct|right|expected|true|intended)"
+_KEY = rf"(?:{_RIGHT}\s+(?:answer|option|letter|choice|label)|answer(?:\s+key)?|label)"
+_GIVEN = re.compile(
+    rf"\b{_KEY}\s+(?:(?:is|was|has\s+been|as|being)\s+)+(?:already\s+)?"
+    r"(?:given|provided|stated|supplied|specified|marked|indicated|known)\b"
+    rf"|\b(?:given|provided|supplied)\s+(?:{_RIGHT}\s+)?(?:answer|label)\b"
+    rf"|\b(?:given|told|know|knowing|informed)\s+that\s+(?:the\s+)?{_RIGHT}\s+\w+\s+is\b"
+    rf"|\b(?:since|because|as)\s+(?:the\s+)?{_RIGHT}\s+(?:answer|option|letter|choice)\s+is\b"
+    rf"|\b(?:I|we)(?:'m|'re|\s+am|\s+are|\s+was|\s+were|(?:'ve|\s+have)\s+been)\s+(?:told|given)\b"
+    rf"[^.\n]{{0,40}}\b{_KEY}\b"
+    r"|\banswer\s+key\b|\bground[\s-]truth\b|\bthe\s+label\s+(?:is|says|states|tells)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A reasoned answer taken apart: what leads to the letter, and what is shown beside it.
+
+    `reasoning` is the model's hidden reasoning where the server separates it, else the text before
+    the final letter; `remark` is that text where both exist. `problem` is None for one to keep.
+    """
+
+    reasoning: str
+    remark: str
+    letter: str | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a reasoned answer is held against: the key, the scene with its options, the prompt.
+
+    `examples` is the reasoning that the prompt showed, `fewest_words` the shortest to keep.
+    """
+
+    letter: str
+    options: Sequence[str]
+    scene: str
+    examples: Sequence[str]
+    fewest_words: int
+
+
+def judge_answer(text: str, hidden: str | None, expected: Expected) -> Verdict:
+    """Take an answer apart and hold it against the key; the reason where it cannot be kept.
+
+    `no_letter`, `letter_disagrees` (with the key, or with itself), `key_named` (the reasoning says
+    that the answer was given), `short_reasoning`, `off_topic` (hardly a word of the scene),
+    `quotes_example` (of the prompt).
+    """
+    before, said = final_letters(text, len(expected.options))
+    reasoning, remark = (hidden.strip(), before) if hidden and hidden.strip() else (before, "")
+    letter = said[-1] if said else None
+    problem = None
+    if letter is None:
+        problem = f"no_letter: ends with {text.strip()[-60:]!r}"
+    elif len(set(said)) > 1:
+        problem = f"letter_disagrees: says {', then '.join(dict.fromkeys(said))}"
+    elif letter != expected.letter:
+        problem = f"letter_disagrees: says {letter}, the label is {expected.letter}"
+    else:
+        problem = _reasoning_problem(reasoning, remark, expected)
+    return Verdict(reasoning=reasoning, remark=remark, letter=letter, problem=problem)
+
+
+def _reasoning_problem(reasoning: str, remark: str, expected: Expected) -> str | None:
+    leak = _GIVEN.search(f"{reasoning}\n{remark}")
+    if leak is not None:
+        return f"key_named: {leak.group()!r}"
+    words = plain_words(reasoning)
+    if len(words) < expected.fewest_words:
+        return f"short_reasoning: {len(words)} words"
+    scene = f"{expected.scene} {' '.join(expected.options)}"
+    shared = (content_stems(reasoning) & content_stems(scene)) - _OF_THE_TASK
+    if len(shared) < _FEWEST_SHARED:
+        return f"off_topic: {len(shared)} words of the scene"
+    for example in expected.examples:
+        if longest_common_span(words, plain_words(example)) >= _QUOTED_WORDS:
+            return f"quotes_example: {example[:60]!r}"
+    return None
+
+
+def final_letters(text: str, options: int) -> tuple[str, list[str]]:
+    """What stands before the final answer, and every letter that the text states as its answer.
+
+    "Answer: B", "the answer is (b).", "\\boxed{B}", or a last line with a letter alone. A letter
+    beyond the last option is none.
+    """
+    allowed = LETTERS[:options]
+    stated = [match for match in _STATED.finditer(text) if match[1].upper() in allowed]
+    lines = text.strip().splitlines()
+    alone = _ALONE.match(lines[-1]) if lines else None
+    if alone and alone[1] in allowed:
+        said = [*(match[1].upper() for match in stated), alone[1]]
+        return "\n".join(lines[:-1]).strip(), said
+    if not stated:
+        return text.strip(), []
+    start = text.rfind("\n", 0, stated[-1].start()) + 1
+    sentence = max(text.rfind(mark, start, stated[-1].start()) for mark in (". ", "! ", "? "))
+    cut = start if sentence < 0 else sentence + 1
+    return text[:cut].strip(), [match[1].upper() for match in stated]
