@@ -22,7 +22,7 @@ from datagen.generate.items.checks import (
     runs_in,
     wording_problem,
 )
-from datagen.generate.items.enrich import add_explanation, add_knowledge, add_reasoning
+from datagen.generate.items.enrich import enriched
 from datagen.generate.items.normalise import LETTERS, plain_words
 from datagen.generate.items.options import lettered, options_problem, placed, without_label
 from datagen.generate.items.programs import (
@@ -33,11 +33,19 @@ from datagen.generate.items.programs import (
 )
 from datagen.generate.items.settings import known_names, nested, weights
 from datagen.generate.items.steps import Solution, Step, solve, wrong_results
-from datagen.generate.items.written import Columns, Written, fields_of, read_seed, written_schema
+from datagen.generate.items.written import (
+    Columns,
+    Written,
+    cell,
+    fields_of,
+    read_seed,
+    read_strings,
+    written_schema,
+)
 from datagen.llm.ask import AnswerRejected, Ask
 from datagen.record import Draft, Message, Seed
 
-_FORMS = ("multiple_choice", "generative")
+_FORMS = ("multiple_choice", "generative", "completion")
 _ENRICHMENTS = ("none", "knowledge", "reasoning", "explanation")
 _CHECKS = ("consistency", "grounded", "answer_format", "script", "code")
 
@@ -55,6 +63,7 @@ class _Task:
     options: int | None
     examples: Mapping[str, Sequence[Written]]
     draws: Mapping[str, Sequence[str]]
+    carried: Mapping[str, Any]
     verify: tuple[str, ...]
     consistency: Consistency
     limits: Limits
@@ -98,7 +107,8 @@ async def task_seeded(
     answers: Sequence[str] = (),
     options: int | None = None,
     examples: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
-    draws: Mapping[str, Sequence[str]] | None = None,
+    draws: Mapping[str, str | Sequence[str]] | None = None,
+    metadata: Sequence[str] = (),
     per_seed: int = 1,
     verify: Sequence[str] = ("consistency",),
     consistency: Mapping[str, Any] | None = None,
@@ -124,7 +134,11 @@ async def task_seeded(
             form: [nested(Written, example, f"examples: {form}") for example in given]
             for form, given in (examples or {}).items()
         },
-        draws=draws or {},
+        draws={
+            name: read_strings(seed, values) if isinstance(values, str) else values
+            for name, values in (draws or {}).items()
+        },
+        carried={name: cell(seed, name) for name in metadata},
         verify=known_names(verify, _CHECKS, "verify"),
         consistency=nested(Consistency, consistency or {}, "consistency"),
         limits=nested(Limits, limits or {}, "limits"),
@@ -145,7 +159,7 @@ async def _example(task: _Task, old: Written, place: int) -> Draft:
         enrichment=_weighted(task, task.enrich, "enrichment", place),
         place=place,
     )
-    made.metadata = {"form": made.form, "enrichment": made.enrichment}
+    made.metadata = {**task.carried, "form": made.form, "enrichment": made.enrichment}
     stage = "write"
     try:
         problem = await _write(task, old, made)
@@ -174,12 +188,15 @@ async def _write(task: _Task, old: Written, made: _Made) -> str | None:
     drawn = {
         name: values[_balanced(task, len(values), f"draw {name}", made.place)]
         for name, values in task.draws.items()
+        if values
     }
     made.metadata |= drawn
     samples = await task.ask.answers(
         "write",
         into=Written,
-        schema=written_schema(fields, options=count, most=_bounds(task)),
+        schema=written_schema(
+            fields, options=count, steps=task.limits.steps, patterns=task.limits.patterns
+        ),
         sampling={"seed": made.place} if made.place else None,
         example=example.shown(fields),
         example_answer=example.answer,
@@ -188,6 +205,7 @@ async def _write(task: _Task, old: Written, made: _Made) -> str | None:
         drawn=drawn,
         form=made.form,
         options=count,
+        wrong_options=count - 1,
         row=task.seed.row,
     )
     made.calls.append(samples[0].key)
@@ -252,7 +270,7 @@ def _compute(task: _Task, made: _Made, count: int) -> str | None:
         return solution
     made.metadata |= {"steps": len(steps), "solution": "\n".join(solution.lines)}
     wrong: list[str] = []
-    if made.form == "multiple_choice":
+    if made.form != "generative":
         turn = task.ask.draw("slips", str(made.place))
         wrong = wrong_results(solution, new.question, draw=turn)[: count - 1]
     return _settle(task, made, solution.answer, wrong, count)
@@ -285,7 +303,7 @@ def _settle(task: _Task, made: _Made, answer: str, wrong: Sequence[str], count: 
     made.metadata["answer"] = answer
     options: list[str] = []
     letter = ""
-    if made.form == "multiple_choice":
+    if made.form != "generative":
         made.metadata["options"] = [answer, *wrong]
         problem = options_problem(
             answer,
@@ -343,33 +361,25 @@ async def _verify(task: _Task, made: _Made) -> str | None:
 
 
 async def _enrich(task: _Task, made: _Made) -> str | None:
-    """Add what the enrichment asks for; with knowledge the question must still be answered."""
-    item = made.item
-    assert item is not None
+    """Add what the enrichment asks for; worked steps are reasoning already."""
+    assert made.item is not None
     kind = made.enrichment
-    if kind == "reasoning" and task.solution == "steps":
-        made.added["reasoning"] = made.metadata["solution"]
-        return None
     if kind == "none":
         return None
-    if kind == "reasoning":
-        text, problem = await add_reasoning(task.ask, item, calls=made.calls)
-    elif kind == "explanation":
-        text, problem = await add_explanation(
-            task.ask, item, calls=made.calls, code=made.written.code
-        )
-    else:
-        text, problem = await add_knowledge(task.ask, item, calls=made.calls)
-    made.metadata[kind] = text
-    if problem is None and kind == "knowledge" and "consistency" in task.verify:
-        found = await blind_agreement(
-            task.ask, item, task.consistency, calls=made.calls, knowledge=text
-        )
-        made.metadata["agreement_with_knowledge"] = round(found.share, 4)
-        if found.share < task.consistency.agreement:
-            problem = f"knowledge_misleads: {found.agreed} of {found.asked} samples agree with it"
-    made.added[kind] = text
-    return problem
+    if kind == "reasoning" and task.solution == "steps":
+        made.added[kind] = made.metadata["solution"]
+        return None
+    found = await enriched(
+        task.ask,
+        kind,
+        made.item,
+        consistency=task.consistency if "consistency" in task.verify else None,
+        code=made.written.code,
+        calls=made.calls,
+    )
+    made.added[kind] = found.text
+    made.metadata |= {kind: found.text, **found.metadata}
+    return found.problem
 
 
 def _draft(task: _Task, made: _Made) -> Draft:
@@ -385,6 +395,12 @@ def _draft(task: _Task, made: _Made) -> Draft:
         )
     name = names[_balanced(task, len(names), "text", made.place)]
     made.metadata["template"] = name
+    if made.form == "completion":
+        # Its options are not in the text, so that no letter is right in it.
+        del made.metadata["answer_letter"]
+        made.metadata["wrong_options"] = [
+            o for o in made.metadata.pop("options") if o != item.answer
+        ]
     variables = {
         **dict.fromkeys(_ENRICHMENTS[1:], ""),
         **made.added,
@@ -423,14 +439,11 @@ def _mark_repeats(drafts: Sequence[Draft]) -> list[Draft]:
 
 
 def _balanced(task: _Task, ways: int, what: str, place: int) -> int:
-    return task.ask.balanced(ways, what, str(place))
+    """A choice that comes equally often among seeds in a row, and among one seed's examples."""
+    return (task.ask.balanced(ways, what) + place) % ways
 
 
 def _weighted(task: _Task, weights: Mapping[str, int], what: str, place: int) -> str:
     """A name in its share of seeds drawn in a row: weights {a: 1, b: 3} give b three in four."""
     slots = [name for name, weight in weights.items() for _ in range(weight)]
     return slots[_balanced(task, len(slots), what, place)]
-
-
-def _bounds(task: _Task) -> dict[str, int]:
-    return {**task.limits.characters, "steps": task.limits.steps}

@@ -64,14 +64,14 @@ class Item:
         return self.answer if same_answer(said, self.answer) else answer_form(said) or None
 
 
-def solved_schema(item: Item, *, reasoned: bool) -> dict[str, Any]:
-    """JSON with an answer that the question allows, the reasoning before it."""
+def solved_schema(item: Item, *, first: str = "") -> dict[str, Any]:
+    """JSON with an answer that the question allows, after a text called `first`."""
     if item.options:
         answer: dict[str, Any] = {"enum": list(LETTERS[: len(item.options)])}
     else:
         answer = {"enum": list(item.given)} if item.given else {"type": "string", "minLength": 1}
-    first = {"reasoning": {"type": "string", "minLength": 1}} if reasoned else {}
-    properties = {**first, "answer": answer}
+    before = {first: {"type": "string", "minLength": 1}} if first else {}
+    properties = {**before, "answer": answer}
     return {
         "type": "object",
         "properties": properties,
@@ -95,7 +95,7 @@ async def blind_agreement(
                 "solve",
                 into=Solved,
                 n=count,
-                schema=solved_schema(item, reasoned=how.reasoned),
+                schema=solved_schema(item, first="reasoning" if how.reasoned else ""),
                 passage=item.passage,
                 question=item.question,
                 options=lettered(shown),

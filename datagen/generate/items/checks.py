@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Annotated
 
@@ -9,8 +10,11 @@ from pydantic import Field
 
 from datagen.generate.items.normalise import answer_form, number_of, plain_words, script_of
 from datagen.generate.items.overlap import Overlap, ngram_share, overlap
-from datagen.generate.items.written import Written, text_problem
+from datagen.generate.items.written import TextField, Written, text_problem
 from datagen.workspace.specs import Positive, Spec
+
+_ENDS = (".", "!", "?", "…", "。", "！", "？", "।", "؟", "๚", "ฯ")
+_CLOSING = " \n\"'”’»)]」』"
 
 
 class Limits(Spec):
@@ -23,9 +27,7 @@ class Limits(Spec):
     question_words: Positive = 100
     answer_words: Positive = 30
     steps: Positive = 8
-    characters: dict[str, Positive] = Field(default_factory=dict)
-    question_ends: tuple[str, ...] = ()
-    blank: str | None = None
+    patterns: dict[TextField, str] = Field(default_factory=dict)
     option_ratio: Annotated[float, Field(ge=1)] = 2.0
     of_the_above: bool = False
     options_in_question: bool = False
@@ -55,14 +57,20 @@ def copy_problem(found: Overlap, limits: Limits) -> str | None:
 def wording_problem(new: Written, limits: Limits, *, passage: bool) -> str | None:
     """Why question and passage are not worded as they should be."""
     if passage:
-        problem = text_problem(new.passage, ends=(), max_words=limits.passage_words)
+        problem = text_problem(new.passage, max_words=limits.passage_words)
         if problem is not None:
             return f"passage_{problem}"
-    problem = text_problem(new.question, ends=limits.question_ends, max_words=limits.question_words)
+        if not new.passage.rstrip(_CLOSING).endswith(_ENDS):
+            return f"passage_not_ended: it ends with {new.passage[-30:]!r}"
+        if runs_in(new.question, new.passage):
+            return f"question_in_passage: {new.question[:60]!r}"
+    problem = text_problem(new.question, max_words=limits.question_words)
     if problem is not None:
         return f"question_{problem}"
-    if limits.blank is not None and new.question.count(limits.blank) != 1:
-        return f"question_blank: {new.question.count(limits.blank)} blanks, one wanted"
+    for name, pattern in limits.patterns.items():
+        text = getattr(new, name).strip()
+        if not re.fullmatch(pattern, text):
+            return f"{name}_pattern: {text[:30]!r} ... {text[-30:]!r} is not {pattern}"
     return None
 
 

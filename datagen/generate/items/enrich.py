@@ -8,11 +8,20 @@ shown the key, where it ends at the key. Worked arithmetic is computed again in 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import BaseModel
 
 from datagen.generate.items.arithmetic import last_value, wrong_equation
-from datagen.generate.items.blind import Item, Solved, solved_schema
+from datagen.generate.items.blind import (
+    Consistency,
+    Item,
+    Solved,
+    blind_agreement,
+    solved_schema,
+)
 from datagen.generate.items.normalise import number_of, plain_words, read_letter, same_answer
 from datagen.generate.items.options import lettered
 from datagen.llm.ask import Ask
@@ -41,12 +50,49 @@ class Explained(BaseModel):
     answer: str
 
 
-async def add_reasoning(ask: Ask, item: Item, *, calls: list[str]) -> tuple[str, str | None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enriched:
+    """A text to stand beside an answer, what was measured of it, and why it may not."""
+
+    text: str
+    problem: str | None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def enriched(
+    ask: Ask,
+    kind: str,
+    item: Item,
+    *,
+    consistency: Consistency | None,
+    code: str = "",
+    calls: list[str],
+) -> Enriched:
+    """Ask for `knowledge`, `reasoning` or an `explanation` of an item, and check it.
+
+    With `consistency`, knowledge is held against blind samples that are shown it.
+    """
+    if kind == "reasoning":
+        return await _reasoning(ask, item, calls=calls)
+    if kind == "explanation":
+        return await _explanation(ask, item, code=code, calls=calls)
+    found = await _knowledge(ask, item, calls=calls)
+    if found.problem is not None or consistency is None:
+        return found
+    blind = await blind_agreement(ask, item, consistency, calls=calls, knowledge=found.text)
+    problem = None
+    if blind.share < consistency.agreement:
+        problem = f"knowledge_misleads: {blind.agreed} of {blind.asked} samples agree with it"
+    metadata = {"agreement_with_knowledge": round(blind.share, 4)}
+    return Enriched(text=found.text, problem=problem, metadata=metadata)
+
+
+async def _reasoning(ask: Ask, item: Item, *, calls: list[str]) -> Enriched:
     """Reasoning of the first blind sample that arrives at the key; else what the first one did."""
     samples = await ask.answers(
         "reason",
         into=Solved,
-        schema=solved_schema(item, reasoned=True),
+        schema=solved_schema(item, first="reasoning"),
         passage=item.passage,
         question=item.question,
         options=lettered(item.options),
@@ -58,12 +104,12 @@ async def add_reasoning(ask: Ask, item: Item, *, calls: list[str]) -> tuple[str,
         text = sample.value.reasoning.strip()
         problem = ending_problem(text, sample.value.answer, item)
         if problem is None:
-            return text, None
+            return Enriched(text=text, problem=None)
         problems.append(problem)
-    return "", f"reasoning_{problems[0]}"
+    return Enriched(text=samples[0].value.reasoning.strip(), problem=f"reasoning_{problems[0]}")
 
 
-async def add_knowledge(ask: Ask, item: Item, *, calls: list[str]) -> tuple[str, str | None]:
+async def _knowledge(ask: Ask, item: Item, *, calls: list[str]) -> Enriched:
     """A paragraph of background, asked for without options or key."""
     (sample, *_) = await ask.answers(
         "knowledge", into=Knowledge, passage=item.passage, question=item.question
@@ -73,29 +119,33 @@ async def add_knowledge(ask: Ask, item: Item, *, calls: list[str]) -> tuple[str,
     problem = text_problem(text)
     if problem is None and (found := _NAMES_OPTION.search(text)):
         problem = f"names_options: {found[0]!r}"
-    return text, f"knowledge_{problem}" if problem else None
+    return Enriched(text=text, problem=f"knowledge_{problem}" if problem else None)
 
 
-async def add_explanation(
-    ask: Ask, item: Item, *, calls: list[str], code: str = ""
-) -> tuple[str, str | None]:
+async def _explanation(ask: Ask, item: Item, *, code: str, calls: list[str]) -> Enriched:
     """Why the key is right; the model is shown the key, and must end at it."""
     (sample, *_) = await ask.answers(
         "explain",
         into=Explained,
+        schema=solved_schema(item, first="explanation"),
         passage=item.passage,
         question=item.question,
         options=lettered(item.options),
         answer=item.answer,
         letter=item.letter,
+        given=list(item.given),
         code=code,
     )
     calls.append(sample.key)
     text = sample.value.explanation.strip()
     problem = ending_problem(text, sample.value.answer, item, numbers=False)
-    if problem is None and not set(plain_words(item.answer)) & set(plain_words(text)):
+    if (
+        problem is None
+        and not item.given
+        and not set(plain_words(item.answer)) & set(plain_words(text))
+    ):
         problem = f"off_topic: no word of {item.answer[:60]!r} in it"
-    return text, f"explanation_{problem}" if problem else None
+    return Enriched(text=text, problem=f"explanation_{problem}" if problem else None)
 
 
 def text_problem(text: str) -> str | None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from datagen.errors import DataError
-from datagen.generate.items.normalise import LETTERS
+from datagen.generate.items.normalise import LETTERS, plain_words
 from datagen.generate.items.steps import annotated_steps
 from datagen.record import Seed
 from datagen.workspace.specs import Spec
 
+TextField = Literal["passage", "question", "answer"]
 _EXPRESSION = r"^[0-9(][0-9+*/(). %-]{1,60}$"
 
 
@@ -73,7 +74,7 @@ def read_seed(seed: Seed, columns: Columns) -> Written | str:
     answer = ""
     steps: list[WrittenStep] = []
     if columns.answer is not None:
-        said = _cell(seed, columns.answer)
+        said = cell(seed, columns.answer)
         answer = str(said).strip()
         if columns.answer_after is not None:
             worked, mark, answer = answer.rpartition(columns.answer_after)
@@ -84,19 +85,19 @@ def read_seed(seed: Seed, columns: Columns) -> Written | str:
             steps = [WrittenStep(find=step.find, compute=step.compute) for step in found]
         answer = columns.answer_words.get(answer.casefold(), answer)
     if columns.answer_index is not None:
-        place = _place(_cell(seed, columns.answer_index), columns.first_index)
+        place = _place(cell(seed, columns.answer_index), columns.first_index)
         if place is None or not 0 <= place < len(choices):
             said = seed.row[columns.answer_index]
             return f"seed_unreadable: {said!r} is no place among {len(choices)} choices"
         answer = choices[place]
         wrong = [choice for other, choice in enumerate(choices) if other != place]
     texts = {name: getattr(columns, name) for name in ("question", "passage", "code")}
-    cells = {name: str(_cell(seed, column)) for name, column in texts.items() if column}
+    cells = {name: str(cell(seed, column)) for name, column in texts.items() if column}
     read = Written(
         question=_one_line(cells.get("question", "")),
         passage=cells.get("passage", "").strip(),
         code=cells.get("code", "").replace("\r\n", "\n").strip(),
-        tests=_strings(_cell(seed, columns.tests)) if columns.tests else [],
+        tests=_strings(cell(seed, columns.tests)) if columns.tests else [],
         answer=answer,
         wrong=wrong,
         steps=steps,
@@ -115,40 +116,36 @@ def fields_of(form: str, solution: str, *, passage: bool, given: bool) -> list[s
         return [*fields, "code", "tests"]
     if given:
         return fields
-    return [*fields, "answer", "wrong"] if form == "multiple_choice" else [*fields, "answer"]
+    return [*fields, "answer"] if form == "generative" else [*fields, "answer", "wrong"]
 
 
 def written_schema(
-    fields: Sequence[str], *, options: int, most: Mapping[str, int]
+    fields: Sequence[str], *, options: int, steps: int, patterns: Mapping[TextField, str]
 ) -> dict[str, Any]:
-    """The JSON schema of an example with these fields; `most` bounds texts, in characters."""
+    """The JSON schema of an example with these fields; `patterns` hold for whole texts."""
     text = {"type": "string", "minLength": 1}
     expression = {"type": "string", "pattern": _EXPRESSION}
     kinds: dict[str, dict[str, Any]] = {
-        "steps": _list(_object({"find": text, "compute": expression}), 1, most.get("steps", 8)),
+        "steps": _list(_object({"find": text, "compute": expression}), 1, steps),
         "tests": _list(text, 3, 3),
-        "wrong": _list(_bounded(text, most.get("answer")), options - 1, options - 1),
+        "wrong": _list(text, options - 1, options - 1),
+        **{
+            name: {"type": "string", "pattern": f"^{pattern}$"}
+            for name, pattern in patterns.items()
+        },
     }
-    return _object({name: kinds.get(name) or _bounded(text, most.get(name)) for name in fields})
+    return _object({name: kinds.get(name, text) for name in fields})
 
 
-def text_problem(text: str, *, ends: Sequence[str], max_words: int) -> str | None:
-    """Why a question or passage is not whole: empty, too long, or it ends as none should."""
-    stripped = text.strip()
-    words = len(stripped.split())
+def text_problem(text: str, *, max_words: int) -> str | None:
+    """Why a question or passage is not whole: too short, too long, or with marks of a template."""
+    words = len(plain_words(text))
     if words < 2:
-        return f"too_short: {stripped[:60]!r}"
+        return f"too_short: {text.strip()[:60]!r}"
     if words > max_words:
         return f"too_long: {words} words, {max_words} at most"
-    if ends and not stripped.endswith(tuple(ends)):
-        return f"not_ended: ends with {stripped[-20:]!r}"
-    if re.search(r"\{\{|\}\}|<\|", stripped) or "[[" in stripped:
-        return "markup: template or control marks in the text"
-    return None
-
-
-def _bounded(text: dict[str, Any], characters: int | None) -> dict[str, Any]:
-    return {**text, "maxLength": characters} if characters else text
+    marks = re.search(r"\{\{|\}\}|<\||\[\[", text)
+    return f"markup: {marks[0]!r}" if marks else None
 
 
 def _list(items: dict[str, Any], low: int, high: int) -> dict[str, Any]:
@@ -168,12 +165,14 @@ def _choices(seed: Seed, columns: Columns) -> list[str]:
     if columns.choices is None:
         return []
     if isinstance(columns.choices, str):
-        return _strings(_cell(seed, columns.choices))
-    return [str(_cell(seed, column)).strip() for column in columns.choices]
+        return _strings(cell(seed, columns.choices))
+    return [str(cell(seed, column)).strip() for column in columns.choices]
 
 
 def _strings(values: Any) -> list[str]:
-    return [str(value).strip() for value in values or ()]
+    # Parquet gives arrays, which have no truth value of their own.
+    found = [] if values is None else [str(value).strip() for value in values]
+    return [text for text in found if text]
 
 
 def _one_line(text: str) -> str:
@@ -187,7 +186,14 @@ def _place(value: Any, first: int) -> int | None:
     return LETTERS.index(text) if len(text) == 1 and text in LETTERS else None
 
 
-def _cell(seed: Seed, column: str) -> Any:
+def read_strings(seed: Seed, column: str) -> list[str]:
+    """The texts of a column that holds a list, or a single one; empty ones fall away."""
+    value = cell(seed, column)
+    return _strings([value] if isinstance(value, str) else value)
+
+
+def cell(seed: Seed, column: str) -> Any:
+    """A value of the row; DataError where it has no such column."""
     if column not in seed.row:
         raise DataError(
             f"no column {column!r}",
