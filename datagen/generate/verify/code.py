@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from datagen.agent.sandbox import Limits, python_program, run_once
+from datagen.generate.verify import line, proctor
 
 _WALL_PER_CPU = 3.0
 _OUTPUT_BYTES = 1 << 16
@@ -76,7 +77,6 @@ async def run_tests(
 @functools.cache
 def _proctor_source() -> str:
     """`line` and `proctor` as one program: no file of this package lies inside the sandbox."""
-    files = [Path(__file__).with_name(name) for name in ("line.py", "proctor.py")]
-    lines = [line for file in files for line in file.read_text("utf-8").splitlines()]
+    lines = [text for module in (line, proctor) for text in inspect.getsource(module).splitlines()]
     own = ("from __future__ import", "from datagen.")
-    return "\n".join([_FUTURE, *(line for line in lines if not line.startswith(own))])
+    return "\n".join([_FUTURE, *(text for text in lines if not text.startswith(own))])
