@@ -44,7 +44,7 @@ async def reasoned(
     (row,) = await document(seed, ask, text=text, messages=messages, metadata=metadata)
     if row.rejected is not None:
         return [row]
-    before = _opening(row)
+    before = opening(row)
     if not before or before[-1].role != "user":
         said = "no_question: no user turn before the first answer"
         return [Draft(metadata=row.metadata, rejected=said)]
@@ -101,7 +101,7 @@ def agrees(said: str, expected: str) -> bool:
     return _formula(said) == _formula(expected)
 
 
-def _opening(row: Draft) -> list[Message]:
+def opening(row: Draft) -> list[Message]:
     """The turns before the first answer: all of a text, as the user's."""
     if row.messages is None:
         return [Message(role="user", content=(row.text or "").strip())]
