@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,6 +16,8 @@ from datagen.generate.stamp import Stamp, reject_draft, reject_seed, stamp_draft
 from datagen.llm.ask import AnswerRejected, CallRecord, SeedAsk
 from datagen.llm.client import ServiceDown
 from datagen.record import Draft, Record, Reject, Seed
+
+_GARBAGE = (20_000, 20, 100)
 
 Method = Callable[..., Awaitable[list[Draft]]]
 
@@ -48,21 +52,33 @@ async def generate(
     """
     running: deque[tuple[Seed, asyncio.Task[SeedResult]]] = deque()
     source = iter(seeds)
+    with _collecting_rarely():
+        try:
+            while True:
+                while len(running) < window and (seed := next(source, None)) is not None:
+                    work = _one_seed(seed, method, arguments, stamp, ask_for(seed), stage)
+                    running.append((seed, asyncio.create_task(work)))
+                if not running:
+                    return
+                seed, task = running[0]
+                result = await task
+                running.popleft()
+                yield seed, result
+        finally:
+            for _, task in running:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in running), return_exceptions=True)
+
+
+@contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """Let garbage wait: the collector would look through all seeds in flight every few calls."""
+    before = gc.get_threshold()
+    gc.set_threshold(*_GARBAGE)
     try:
-        while True:
-            while len(running) < window and (seed := next(source, None)) is not None:
-                work = _one_seed(seed, method, arguments, stamp, ask_for(seed), stage)
-                running.append((seed, asyncio.create_task(work)))
-            if not running:
-                return
-            seed, task = running[0]
-            result = await task
-            running.popleft()
-            yield seed, result
+        yield
     finally:
-        for _, task in running:
-            task.cancel()
-        await asyncio.gather(*(task for _, task in running), return_exceptions=True)
+        gc.set_threshold(*before)
 
 
 async def _one_seed(

@@ -180,8 +180,9 @@ class SeedAsk:
 
     def over_budget(self) -> AnswerRejected | None:
         """What rejects the whole seed where it is `exhausted`, whatever its method caught."""
-        said = f"{self._max_calls} calls are used up"
-        return AnswerRejected("call_budget", said) if self.exhausted else None
+        if not self.exhausted:
+            return None
+        return AnswerRejected("call_budget", f"{self._max_calls} calls are used up")
 
     async def close(self) -> None:
         """End what is still asking, so that `calls` no longer grows; requests sent are recorded."""
@@ -189,7 +190,8 @@ class SeedAsk:
         others = self._tasks - {asyncio.current_task()}
         for task in others:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        if others:
+            await asyncio.gather(*others, return_exceptions=True)
 
     async def __call__(
         self,
@@ -308,7 +310,9 @@ class SeedAsk:
             prompt=asked.template.name,
             prompt_sha256=asked.template.sha256,
             messages=asked.messages,
-            sampling=asked.sampling.model_copy(update={"n": n}),
+            sampling=asked.sampling
+            if asked.sampling.n == n
+            else asked.sampling.model_copy(update={"n": n}),
             seed=request_seed(asked.sampling.seed, self._build_seed, part),
             logprobs=asked.logprobs,
             schema_name=asked.schema_name,
@@ -353,4 +357,5 @@ class SeedAsk:
         if key not in self._depth_of:
             self.calls += records
         self._depth_of[key] = min(depth, self._depth_of.get(key, depth))
-        self.calls.sort(key=lambda call: (self._depth_of[call.key], call.key))
+        if len(self.calls) > len(records):
+            self.calls.sort(key=lambda call: (self._depth_of[call.key], call.key))

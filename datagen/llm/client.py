@@ -208,11 +208,13 @@ class Client:
         while True:
             now = clock()
             self._raise_if_down(now)
-            ready = [line for line in self._lines if line.pace.ready(now)]
-            if ready:
-                line = min(ready, key=lambda line: line.pace.load)
-                line.pace.in_flight += 1
-                return line
+            free: _Line | None = None
+            for line in self._lines:
+                if line.pace.ready(now) and (free is None or line.pace.load < free.pace.load):
+                    free = line
+            if free is not None:
+                free.pace.in_flight += 1
+                return free
             rests = [
                 line.pace.resting_until - now
                 for line in self._lines
@@ -235,6 +237,8 @@ class Client:
 
     def _wake(self) -> None:
         """Wake as many waiters as there are free places."""
+        if not self._waiters:
+            return
         free = sum(max(line.pace.free, 0) for line in self._lines)
         while free > 0 and self._waiters:
             waiter = self._waiters.popleft()
@@ -250,8 +254,9 @@ class Client:
 
     def _raise_if_down(self, now: float) -> None:
         if self._down is None:
-            if not all(self._is_down(line.pace, now) for line in self._lines):
-                return
+            for line in self._lines:
+                if not self._is_down(line.pace, now):
+                    return
             urls = ", ".join(line.transport.url for line in self._lines)
             self._down = f"no answer from {urls}; the last attempt: {self._last_fault}"
             self._wake_all()

@@ -41,32 +41,19 @@ class Reply:
 class ReplyReader:
     """Reads one reply; `reusable` then says whether its connection may carry another one."""
 
-    __slots__ = (
-        "_chunked",
-        "_head",
-        "_headers",
-        "_length",
-        "_max_bytes",
-        "_pieces",
-        "_raw",
-        "_received",
-        "_status",
-        "_trailer",
-        "reusable",
-    )
+    reusable = False
+    _head = b""
+    _status = 0
+    _length: int | None = None
+    _chunked = False
+    _trailer: int | None = None
+    _received = 0
 
     def __init__(self, *, max_bytes: int) -> None:
-        self.reusable = False
         self._max_bytes = max_bytes
-        self._head = b""
-        self._status = 0
         self._headers: dict[str, str] = {}
-        self._length: int | None = None
-        self._chunked = False
-        self._raw = bytearray()
-        self._trailer: int | None = None
         self._pieces: list[bytes] = []
-        self._received = 0
+        self._raw = bytearray()
 
     @property
     def begun(self) -> bool:

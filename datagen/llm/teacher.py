@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from datagen.llm.ledger import Ledger
@@ -24,6 +25,16 @@ class Completer(Protocol):
     async def complete(self, request: Request) -> Completion: ...
 
 
+class _Asking:
+    """A request under way, and those who wait for its answer."""
+
+    __slots__ = ("task", "waiters")
+
+    def __init__(self, task: asyncio.Task[Completion]) -> None:
+        self.task = task
+        self.waiters: list[asyncio.Future[Completion]] = []
+
+
 class Teacher:
     """Joins a client and a ledger; `on_answer` hears of every answer, old ones too."""
 
@@ -36,7 +47,7 @@ class Teacher:
         self.client = client
         self._on_answer = on_answer
         self._ledger = ledger
-        self._under_way: dict[str, asyncio.Task[Completion]] = {}
+        self._under_way: dict[str, _Asking] = {}
 
     @property
     def model(self) -> ModelSpec:
@@ -45,32 +56,44 @@ class Teacher:
 
     async def answer(self, request: Request) -> Completion:
         """Look the answer up, or join whoever is asking for it, or ask; durable on return."""
-        completion = await self._recall_or_ask(request)
-        self._on_answer(completion)
-        return completion
-
-    async def _recall_or_ask(self, request: Request) -> Completion:
         key = request.key()
         found = self._ledger.get(key)
-        if found is not None:
-            return found
-        task = self._under_way.get(key)
-        if task is None:
-            task = asyncio.create_task(self._ask(request))
-            self._under_way[key] = task
-            task.add_done_callback(lambda done: self._forget(key, done))
-        # Shielded: one seed given up must not take the answer from the others, nor from the ledger.
-        return await asyncio.shield(task)
+        if found is None:
+            found = await self._asked(key, request)
+        self._on_answer(found)
+        return found
+
+    def _asked(self, key: str, request: Request) -> asyncio.Future[Completion]:
+        """A share in the answer to a request that is under way, or goes out now."""
+        asking = self._under_way.get(key)
+        if asking is None:
+            # A task of its own: one seed given up must not take the answer from the others, nor
+            # from the ledger.
+            asking = _Asking(asyncio.create_task(self._ask(request)))
+            self._under_way[key] = asking
+            asking.task.add_done_callback(partial(self._hand_out, key))
+        waiter: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        asking.waiters.append(waiter)
+        return waiter
 
     async def drain(self) -> None:
         """Wait for the requests under way, so that what they cost is recorded."""
-        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        tasks = [asking.task for asking in self._under_way.values()]
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(self, request: Request) -> Completion:
         completion = await self.client.complete(request)
         return await self._ledger.put(request, completion)
 
-    def _forget(self, key: str, task: asyncio.Task[Completion]) -> None:
-        del self._under_way[key]
-        if not task.cancelled():
-            task.exception()  # seen, although everybody who waited may have gone
+    def _hand_out(self, key: str, task: asyncio.Task[Completion]) -> None:
+        """Give what came of a request to everybody who still waits for it."""
+        waiters = [waiter for waiter in self._under_way.pop(key).waiters if not waiter.done()]
+        # Looked at even where nobody waits any more: asyncio complains of errors that nobody saw.
+        error = None if task.cancelled() else task.exception()
+        for waiter in waiters:
+            if task.cancelled():
+                waiter.cancel()
+            elif error is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(task.result())

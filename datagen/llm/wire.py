@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -20,6 +21,8 @@ from datagen.workspace.specs import Sampling
 
 def sampling_with(base: Any | None, changes: Mapping[str, Any] | None, *, where: str) -> Sampling:
     """Lay `changes` over a recipe's sampling (a spec, a mapping, or None for the defaults)."""
+    if isinstance(base, Sampling) and not changes:
+        return base
     fields = {**(dict(base) if base is not None else {}), **(changes or {})}
     try:
         return Sampling.model_validate(fields)
@@ -33,6 +36,7 @@ def sampling_with(base: Any | None, changes: Mapping[str, Any] | None, *, where:
         ) from None
 
 
+@lru_cache(maxsize=1024)
 def request_seed(sampling_seed: int, build_seed: int, part: str = "") -> int:
     """Fix the seed a server gets: 31 bits from the recipe's seed, the build's seed and a part."""
     text = f"{build_seed}:{sampling_seed}:{part}".encode()
