@@ -251,7 +251,7 @@ def _problem(
         "overlap_share": round(found.ngram_share, 4),
     }
     problem = copy_problem(found, task.limits)
-    problem = problem or wording_problem(new, task.limits, passage=task.passage)
+    problem = problem or wording_problem(new, example, task.limits, passage=task.passage)
     if problem is not None:
         return problem
     if "steps" in fields:

@@ -28,6 +28,16 @@ _SAME = str.maketrans(
 )
 _MONEY = re.compile(r"[$€£¥]")
 _TIMES = re.compile(r"(?<=[\d)%\s])[xX](?=\s*[($€£¥]*\.?\d)")
+_MEASURES = [
+    frozenset(words.split())
+    for words in (
+        "second minute hour day week month year",
+        "cent dollar penny dime quarter",
+        "inch foot feet yard mile centimetre centimeter metre meter kilometre kilometer cm m km",
+        "gram kilogram ounce pound ton kg lb oz",
+        "litre liter millilitre milliliter cup pint quart gallon ml",
+    )
+]
 
 
 class NotArithmetic(ValueError):
@@ -110,16 +120,20 @@ def equations(text: str) -> list[Equation]:
     """Every `a op b = c` of a text, chains link by link: `2 * 3 = 5 + 1 = 6` gives two.
 
     Words before an equation and units after its numbers are passed over: `4 boxes * 3 apples = 12
-    apples`. An equals sign without numbers on both sides, or with algebra, is no equation here.
+    apples`. An equals sign without numbers on both sides, with algebra, or between measures of one
+    kind (`2 hours = 2 * 60 minutes`) is no equation here.
     """
     found = []
     tokens = _tokens(text)
     for place, token in enumerate(tokens):
         if token.kind != "equals":
             continue
-        left, right = _side(tokens[:place], back=True), _side(tokens[place + 1 :], back=False)
-        operators = sum(t.kind in ("op", "power") for t in (*left, *right))
-        if not left or not right or not operators:
+        left, before = _side(tokens[:place], back=True)
+        right, behind = _side(tokens[place + 1 :], back=False)
+        if any(len(kind & (before | behind)) > 1 for kind in _MEASURES):
+            continue
+        computes = [any(t.kind in ("op", "power") for t in side) for side in (left, right)]
+        if not left or not right or not any(computes) or (before and not computes[0]):
             continue
         try:
             values = _Parser(left).whole(), _Parser(right).whole()
@@ -170,8 +184,8 @@ def _shown(tokens: Sequence[_Token]) -> str:
     return text.replace("( ", "(").replace(" )", ")").replace(" %", "%")
 
 
-def _side(tokens: Sequence[_Token], *, back: bool) -> list[_Token]:
-    """The expression that ends at the end of `tokens` (or begins at its beginning).
+def _side(tokens: Sequence[_Token], *, back: bool) -> tuple[list[_Token], set[str]]:
+    """The expression that ends at the end of `tokens` (or begins at its beginning), and its units.
 
     It ends at anything that is neither number, operator, bracket nor a unit, and where words part
     two numbers. Empty where it cannot be read whole: algebra, `24(1/3)`, `1 1/2`.
@@ -179,16 +193,18 @@ def _side(tokens: Sequence[_Token], *, back: bool) -> list[_Token]:
     ordered = [*reversed(tokens)] if back else list(tokens)
     taken: list[_Token] = []
     unit = False
+    units: set[str] = set()
     stopped: _Token | None = None
     for token in ordered:
         if token.kind == "space":
             continue
         if token.kind == "word":
             if len(token.text) == 1 and token.text not in "aAI":
-                return []
+                return [], units
             if not back and not taken:
                 break
             unit = True
+            units.add(token.text.casefold().removesuffix("s"))
             continue
         if token.kind not in ("number", "op", "power", "open", "close", "percent"):
             stopped = token
@@ -196,7 +212,7 @@ def _side(tokens: Sequence[_Token], *, back: bool) -> list[_Token]:
         if taken and _operand_next(taken[-1], back) == _operand_next(token, back, first=True):
             if unit:
                 break
-            return []
+            return [], units
         if unit and taken and not _unit_fits(taken[-1], token, back):
             break
         unit = False
@@ -204,12 +220,12 @@ def _side(tokens: Sequence[_Token], *, back: bool) -> list[_Token]:
     if taken and taken[-1].kind in ("op", "power"):
         last = taken[-1].text
         if back and not (last == "-" and (stopped is None or stopped.kind == "equals")):
-            return []
+            return [], units
         if not back and (last != "/" or not unit):
-            return []
+            return [], units
         if not back:
             taken.pop()
-    return _balanced([*reversed(taken)] if back else taken, back)
+    return _balanced([*reversed(taken)] if back else taken, back), units
 
 
 def _unit_fits(last: _Token, token: _Token, back: bool) -> bool:
