@@ -14,6 +14,7 @@ from datagen.errors import DataError, WorkspaceError
 from datagen.generate.items.normalise import LETTERS
 from datagen.generate.items.options import lettered, placed
 from datagen.generate.scenes.cases import (
+    FIXED,
     NEEDS,
     Case,
     Cell,
@@ -135,21 +136,17 @@ def _check_forms(
     norm_options: int,
 ) -> None:
     """Raise WorkspaceError for forms that do not exist, and for options that nobody worded."""
-    labels = {
-        "judge_action": {"moral", "immoral"},
-        "judge_custom": {"good", "okay", "bad"},
-    }
     for form, questions in forms.items():
         problem = fix = None
         if form not in NEEDS:
             problem, fix = f"no form {form!r}", f"name some of: {', '.join(NEEDS)}"
         elif not questions:
             problem, fix = f"form {form!r} has no question", "name a template for it"
-        elif form in labels and not (
-            wordings.get(form) and all(set(words) == labels[form] for words in wordings[form])
+        elif form in FIXED and not (
+            wordings.get(form) and all(set(words) == FIXED[form] for words in wordings[form])
         ):
             problem = f"the options of form {form!r} are not worded"
-            fix = f"wordings: {{{form}: [...]}}, each with {', '.join(sorted(labels[form]))}"
+            fix = f"wordings: {{{form}: [...]}}, each with {', '.join(sorted(FIXED[form]))}"
         elif form == "choose_norm" and norm_options < 2:
             problem, fix = f"norm_options is {norm_options}", "write 2 or more"
         if problem is not None:
@@ -216,6 +213,7 @@ async def _reasoned(
     expected = Expected(
         letter=question.letter,
         options=question.options,
+        fixed=metadata["form"] in FIXED,
         scene=f"{question.scene} {question.question}",
         examples=[str(example.get("reasoning", "")) for example in how.examples],
         fewest_words=how.min_words,

@@ -559,6 +559,31 @@ HARMLESS = [
     ("remark", "named"), [*((text, True) for text in LEAKS), *((text, False) for text in HARMLESS)]
 )
 def test_reasoning_that_names_the_key(remark: str, named: bool) -> None:
-    expected = Expected(letter="B", options=["x", "y"], scene=THOUGHT, examples=[], fewest_words=5)
+    expected = Expected(
+        letter="B", options=["x", "y"], fixed=False, scene=THOUGHT, examples=[], fewest_words=5
+    )
     found = judge_answer(f"{remark}. {THOUGHT}\nAnswer: B", None, expected)
     assert (found.problem or "").startswith("key_named") == named
+
+
+@pytest.mark.parametrize(
+    ("end", "kept"),
+    [
+        ("so it goes against the norm", False),
+        ("It seems to go by it and follows the norm, yet it goes against the norm", False),
+        ("nobody could say that it goes against the norm: it follows the norm", True),
+        ("so nothing is amiss", True),
+    ],
+)
+def test_reasoning_that_ends_on_the_other_option(end: str, kept: bool) -> None:
+    expected = Expected(
+        letter="B",
+        options=["It goes against the norm.", "It follows the norm."],
+        fixed=True,
+        scene=THOUGHT,
+        examples=[],
+        fewest_words=5,
+    )
+    found = judge_answer(f"{THOUGHT} {end}.\nAnswer: B", None, expected)
+    assert (found.problem is None) == kept
+    assert kept or (found.problem or "").startswith("reasoning_disagrees: ")

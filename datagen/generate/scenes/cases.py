@@ -27,6 +27,11 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "judge_custom": ("action", _JUDGEMENT),
 }
 """The forms, and the columns that each needs; the last is for Social Chemistry 101."""
+FIXED: Mapping[str, frozenset[str]] = {
+    "judge_action": frozenset(("moral", "immoral")),
+    "judge_custom": frozenset(("good", "okay", "bad")),
+}
+"""The labels of the forms whose options are the same for every row, worded by the recipe."""
 
 _STEM_CHARACTERS = 5
 _COMMON = frozenset(
@@ -100,7 +105,7 @@ def option_count(form: str, design: Design) -> int:
     """How many options a question of this form has."""
     if form == "choose_norm":
         return design.norm_options
-    return len(design.wordings[form][0]) if form in design.wordings else 2
+    return len(FIXED[form]) if form in FIXED else 2
 
 
 def case_of(row: Mapping[str, Any], cell: Cell, design: Design) -> Case | str:

@@ -53,11 +53,13 @@ class Verdict:
 class Expected:
     """What a reasoned answer is held against: the key, the scene with its options, the prompt.
 
+    `fixed` tells options that every scene of the form has (`It follows the norm.`) from its own.
     `examples` is the reasoning that the prompt showed, `fewest_words` the shortest to keep.
     """
 
     letter: str
     options: Sequence[str]
+    fixed: bool
     scene: str
     examples: Sequence[str]
     fewest_words: int
@@ -68,7 +70,7 @@ def judge_answer(text: str, hidden: str | None, expected: Expected) -> Verdict:
 
     `no_letter`, `letter_disagrees` (with the key, or with itself), `key_named` (the reasoning says
     that the answer was given), `short_reasoning`, `off_topic` (hardly a word of the scene),
-    `quotes_example` (of the prompt).
+    `reasoning_disagrees` (it ends on another of the fixed options), `quotes_example`.
     """
     before, said = final_letters(text, len(expected.options))
     reasoning, remark = (hidden.strip(), before) if hidden and hidden.strip() else (before, "")
@@ -96,10 +98,25 @@ def _reasoning_problem(reasoning: str, remark: str, expected: Expected) -> str |
     shared = (content_stems(reasoning) & content_stems(scene)) - _OF_THE_TASK
     if len(shared) < _FEWEST_SHARED:
         return f"off_topic: {len(shared)} words of the scene"
+    named = _last_named(words, expected.options) if expected.fixed else None
+    if named not in (None, expected.letter):
+        return f"reasoning_disagrees: ends on the words of {named}"
     for example in expected.examples:
         if longest_common_span(words, plain_words(example)) >= _QUOTED_WORDS:
             return f"quotes_example: {example[:60]!r}"
     return None
+
+
+def _last_named(words: Sequence[str], options: Sequence[str]) -> str | None:
+    """The letter of the option whose words, without `it` or `they`, a reasoning says last."""
+    said = f" {' '.join(words)} "
+    places = []
+    for letter, option in zip(LETTERS, options, strict=False):
+        named = plain_words(option)
+        named = named[1:] if named[:1] in (["it"], ["they"]) else named
+        places.append((said.rfind(f" {' '.join(named)} "), letter))
+    place, letter = max(places)
+    return letter if place >= 0 else None
 
 
 def final_letters(text: str, options: int) -> tuple[str, list[str]]:
