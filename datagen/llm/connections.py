@@ -37,14 +37,15 @@ class Post:
     def __init__(
         self, url: str, headers: Mapping[str, str], *, timeout_s: float, max_bytes: int
     ) -> None:
-        """Touch nothing yet. `url` is http or https, in ASCII, without user, query or fragment."""
+        """Touch nothing yet. `url` is http or https, in ASCII, without user or fragment."""
         parts = urlsplit(url)
         assert parts.hostname and parts.scheme in ("http", "https")
         self.max_bytes = max_bytes
         self._host = parts.hostname
         self._secure = parts.scheme == "https"
         self._port = parts.port or (443 if self._secure else 80)
-        lines = [f"POST {parts.path or '/'} HTTP/1.1", f"Host: {parts.netloc}"]
+        target = f"{parts.path or '/'}{parts.query and '?'}{parts.query}"
+        lines = [f"POST {target} HTTP/1.1", f"Host: {parts.netloc}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._head = "\r\n".join([*lines, "Content-Length: "]).encode("ascii")
         self._timeout_s = timeout_s

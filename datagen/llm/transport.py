@@ -128,8 +128,8 @@ def _has_port(parts: SplitResult) -> bool:
 
 def _is_direct(parts: SplitResult) -> bool:
     """Whether our own connections can reach a URL: no proxy before it, and nothing to escape."""
-    plain = parts.geturl().isascii() and parts.geturl().isprintable() and " " not in parts.path
-    if not plain or parts.query or parts.fragment:
+    url = parts.geturl()
+    if not (url.isascii() and url.isprintable()) or " " in url or parts.fragment:
         return False
     host = parts.hostname or ""
     proxies = {} if host in _LOOPBACK else urllib.request.getproxies()

@@ -96,6 +96,53 @@ def test_every_part_of_a_request_is_in_its_key() -> None:
     assert request().key() == request().key()
 
 
+def test_keys_are_those_of_every_earlier_ledger() -> None:
+    """Another key for the same request would have every recorded answer paid for again."""
+    from datagen.workspace.specs import Sampling
+
+    plain = request("das Meer – 海")
+    assert plain.key() == "c07ab1808becf03578354302875a4f92e6f4b097c2f755cc83e38c45299c3a6c"
+    whole = request(
+        messages=(("system", "s"), ("user", 'say "x"\n')),
+        sampling=Sampling(temperature=1, top_p=0.5, max_tokens=9, n=2, stop=("a", "b")),
+        logprobs=True,
+        schema_name="Facts",
+        schema={"type": "object", "properties": {"b": {"type": "string"}, "a": {}}},
+        reasoning_effort="low",
+    )
+    assert whole.key() == "9d4dd220f9a29e984db06ef0bf622c2aed0b1df3f8afbbe36324c95b01c5934f"
+
+
+def test_one_round_of_the_loop_shares_a_look_and_the_next_one_sees_more(tmp_path: Path) -> None:
+    async def run() -> None:
+        with Ledger(tmp_path / "l.sqlite") as one, Ledger(tmp_path / "l.sqlite") as two:
+            assert one.get(request("a").key()) is None
+            await two.put(request("a"), ANSWER)
+            assert one.get(request("a").key()) == ANSWER
+            assert one.get(request("b").key()) is None
+            await one.put(request("b"), ANSWER)
+            assert one.get(request("b").key()) == ANSWER == two.get(request("b").key())
+            assert await asyncio.to_thread(two.get, request("b").key()) == ANSWER
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+
+
+def test_groups_of_any_size_with_answers_known_and_new(tmp_path: Path) -> None:
+    other = Completion(choices=(Choice(text="late", finish_reason="stop"),))
+    texts = [f"t{i}" for i in range(77)]
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        put_all(ledger, texts[::3])
+
+        async def run() -> list[Completion]:
+            return await asyncio.gather(*(ledger.put(request(text), other) for text in texts * 2))
+
+        stand = asyncio.run(run())
+        assert len(ledger) == 77
+    for place, answer in enumerate(stand):
+        assert answer == (ANSWER if place % 77 % 3 == 0 else other)
+
+
 PUTTER = """
 import asyncio, sys
 from pathlib import Path
