@@ -413,9 +413,9 @@ def _draft(task: _Task, made: _Made) -> Draft:
         "row": task.seed.row,
     }
     if task.output == "text":
-        text = task.ask.text(name, **variables)
+        text = task.ask.text(name, **variables).strip()
         return Draft(text=text, metadata=made.metadata, calls=made.used)
-    turns = [task.ask.text(f"{name}_{role}", **variables) for role in ("user", "assistant")]
+    turns = [task.ask.text(f"{name}_{role}", **variables).strip() for role in ("user", "assistant")]
     messages = (
         Message(role="user", content=turns[0]),
         Message(role="assistant", content=turns[1], trained=True),

@@ -1,0 +1,208 @@
+"""Every task-seeded recipe, through its own YAML and prompts: a good answer is kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datagen.generate.items.normalise import LETTERS
+from datagen.llm.ask import SeedAsk
+from tests.generate.test_task_seeded import ROOT, Teaching, drafts, recipe_names, spec_of
+
+PASSAGE = (
+    "The puffin digs its burrow into the turf above the cliffs. Both parents feed the chick for "
+    "six weeks, then leave it, and it finds the sea by itself at night."
+)
+STEPS = {
+    "question": "A pool lends 4 racks of 15 towels. At noon 22 towels are dry. How many are wet?",
+    "steps": [
+        {"find": "towels in all", "compute": "4 * 15"},
+        {"find": "wet towels", "compute": "60 - 22"},
+    ],
+}
+CODE = {
+    "question": "Write a function to find the second largest of different numbers.",
+    "code": "def second_largest(numbers):\n    return sorted(numbers)[-2]",
+    "tests": [
+        "assert second_largest([4, 9, 2]) == 4",
+        "assert second_largest([1, 2]) == 1",
+        "assert second_largest([-5, -7, -6]) == -6",
+    ],
+}
+# What a good teacher writes, and the key that a solver finds.
+GOOD: dict[str, Teaching] = {
+    "gsm8k": Teaching(written=STEPS, answer="38"),
+    "arc": Teaching(
+        written={
+            "question": "Why does a puddle vanish on a warm day?",
+            "answer": "Its water evaporates",
+            "wrong": ["Its water freezes", "Its water melts", "Its water burns away"],
+        },
+        answer="Its water evaporates",
+    ),
+    "openbookqa": Teaching(
+        written={
+            "question": "To pick up spilled pins quickly, one may best use",
+            "answer": "a magnet",
+            "wrong": ["a mirror", "a candle", "a sponge"],
+        },
+        answer="a magnet",
+    ),
+    "commonsenseqa": Teaching(
+        written={
+            "question": "What does a tired guest look for after the wedding?",
+            "answer": "a bed",
+            "wrong": ["a ladder", "an alarm", "a hammer", "a stage"],
+        },
+        answer="a bed",
+    ),
+    "hellaswag": Teaching(
+        written={
+            "question": "Washing a dog: A man soaps a wet poodle in the tub. The dog",
+            "answer": "shakes itself and sprays foam over the tiles.",
+            "wrong": [
+                "reads the label of the soap and nods slowly.",
+                "climbs up the shower curtain to the roof.",
+                "pays the man and puts on a hat.",
+            ],
+        },
+        answer="shakes itself and sprays foam over the tiles.",
+    ),
+    "winogrande": Teaching(
+        written={
+            "question": "The lamp outshone the candle in the hall because the _ was far brighter.",
+            "answer": "lamp",
+            "wrong": ["candle"],
+        },
+        answer="lamp",
+    ),
+    "piqa": Teaching(
+        written={
+            "question": "To dry wet shoes overnight,",
+            "answer": "stuff them with crumpled newspaper and stand them up.",
+            "wrong": ["stuff them with soaked newspaper and stand them up."],
+        },
+        answer="stuff them with crumpled newspaper and stand them up.",
+    ),
+    "boolq": Teaching(
+        written={"passage": PASSAGE, "question": "does the young puffin leave without its parents"},
+        answer="yes",
+        turned={"passage": PASSAGE, "question": "does the puffin build its nest in a tree"},
+    ),
+    "mbpp": Teaching(written=CODE, answer="second_largest"),
+    "mmlu_subjects": Teaching(
+        written={
+            "question": "Which step comes first when a claim is tested by experiment?",
+            "answer": "Stating what would refute it",
+            "wrong": [
+                "Publishing what was found",
+                "Choosing the data that fit",
+                "Drawing the conclusion",
+            ],
+        },
+        answer="Stating what would refute it",
+    ),
+    "multilingual_qa": Teaching(
+        written={
+            "passage": "بُني برج الساعة في مدينة نورا عام 1902 من الطوب الأحمر.",
+            "question": "ما المادة التي بُني منها برج الساعة؟",
+            "answer": "الطوب الأحمر",
+        },
+        answer="الطوب الأحمر",
+    ),
+}
+
+
+def test_there_is_a_good_answer_for_every_recipe() -> None:
+    assert set(GOOD) == set(recipe_names())
+
+
+CASES = [
+    (name, form, enrichment)
+    for name in recipe_names()
+    for form in spec_of(name).arguments["forms"]
+    for enrichment in spec_of(name).arguments.get("enrich", {"none": 1})
+]
+
+
+@pytest.mark.parametrize(("name", "form", "enrichment"), CASES)
+def test_a_good_answer_is_kept(tmp_path: Path, name: str, form: str, enrichment: str) -> None:
+    teaching = GOOD[name]
+    (draft,) = drafts(tmp_path, name, teaching, forms={form: 1}, enrich={enrichment: 1})
+    assert draft.rejected is None
+    found = draft.metadata
+    assert draft.text == (draft.text or "").strip() and draft.text
+    assert found["form"] == form and found["enrichment"] == enrichment
+    assert found["template"] in spec_of(name).arguments["texts"][form]
+    assert found["overlap_span_words"] <= 7 and found["overlap_share"] <= 0.4
+    question = str(found["question"])
+    assert question.partition("_")[0] in draft.text
+    if form == "multiple_choice":
+        assert found["options"][LETTERS.index(found["answer_letter"])] == found["answer"]
+        assert all(option in draft.text for option in found["options"])
+        assert re.search(rf"(?m)(Answer: |\(|^| ){found['answer_letter']}(\)|$)", draft.text)
+    if form == "completion":
+        assert "answer_letter" not in found
+        assert name == "winogrande" or not [o for o in found["wrong_options"] if o in draft.text]
+    if form != "multiple_choice":
+        assert found["answer"] in draft.text
+    if enrichment != "none":
+        assert (found.get(enrichment) or found["solution"]) in draft.text
+
+
+def test_computed_answers_come_with_the_steps_that_lead_there(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"forms": {"generative": 1}, "enrich": {"reasoning": 1}}
+    (draft,) = drafts(tmp_path, "gsm8k", GOOD["gsm8k"], **changes)
+    assert draft.metadata["answer"] == "38"
+    assert draft.metadata["solution"] == "Towels in all: 4 * 15 = 60\nWet towels: 60 - 22 = 38"
+    assert "Wet towels: 60 - 22 = 38" in (draft.text or "")
+
+
+def test_the_seed_is_shown_in_the_form_that_is_wanted(tmp_path: Path) -> None:
+    """A marked solution becomes steps to copy the form of; the results stay the program's."""
+    asked: list[Any] = []
+    drafts(tmp_path, "gsm8k", GOOD["gsm8k"], asked=asked)
+    example = json.loads(
+        next(m["content"] for m in asked[0]["messages"] if m["role"] == "assistant")
+    )
+    assert list(example) == ["question", "steps"]
+    assert example["steps"][0]["compute"] == "14 * 6" and "84" not in example["steps"][0]["find"]
+
+
+def test_yes_and_no_are_asked_for_equally_often(tmp_path: Path) -> None:
+    wanted = Counter(
+        drafts(tmp_path, "boolq", GOOD["boolq"], number=number)[0].metadata["answer"]
+        for number in range(6)
+    )
+    assert wanted == {"yes": 3, "no": 3}
+
+
+def test_letters_are_balanced_and_independent_of_the_row() -> None:
+    """Over 1,000 seeds in a row each letter comes as often as any other."""
+    letters = Counter(
+        SeedAsk(
+            None, {}, source="s", row_key=str(number), build_seed=3, max_calls=0, number=number
+        ).balanced(4, "letter")
+        for number in range(1000)
+    )
+    assert set(letters.values()) == {250}
+
+
+def test_every_recipe_names_train_data_and_no_test_split() -> None:
+    for name in recipe_names():
+        sources = spec_of(name).sources
+        assert sources != "any" and not [s for s in sources if "test" in s or "validation" in s]
+
+
+def test_mmlu_lends_no_question() -> None:
+    """Its columns hold no question; what is shown as an example is the recipe's own."""
+    arguments = spec_of("mmlu_subjects").arguments
+    assert arguments["columns"] == {} and len(arguments["examples"]["multiple_choice"]) >= 3
+    folder = ROOT / "manifests" / "samples"
+    for line in (folder / "mmlu_subjects.jsonl").read_text(encoding="utf-8").splitlines():
+        assert "question" not in json.loads(line)
