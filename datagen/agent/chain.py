@@ -187,11 +187,10 @@ def command_line(
         uid = str(worker_uid(slot))
         chain += [found.setpriv, "--reuid", uid, "--regid", uid, "--clear-groups"]
         chain += ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
-    cpu_s = math.ceil(limits.cpu_s)
     chain += [
         found.prlimit,
         f"--as={limits.memory_bytes}",
-        f"--cpu={cpu_s}:{cpu_s + 1}",
+        f"--cpu={math.ceil(limits.cpu_s)}",
         f"--fsize={limits.file_bytes}",
         f"--nofile={limits.open_files}",
         f"--stack={8 * MIB}",
@@ -201,9 +200,10 @@ def command_line(
     ]
     chain += [found.bwrap, "--unshare-all", "--unshare-user", "--disable-userns"]
     chain += ["--uid", _INSIDE_UID, "--gid", _INSIDE_UID, "--cap-drop", "ALL"]
-    chain += ["--hostname", "sandbox", "--new-session", "--die-with-parent", "--clearenv"]
+    # The command is process 1 itself: bubblewrap's own would lie open to whatever has its uid.
+    chain += ["--as-pid-1", "--hostname", "sandbox", "--new-session", "--die-with-parent"]
+    chain += ["--clearenv", "--setenv", "PYTHONHASHSEED", "0", "--setenv", "LANG", "C.UTF-8"]
     chain += ["--setenv", "HOME", HOME, "--setenv", "PATH", "/usr/local/bin:/usr/bin:/bin"]
-    chain += ["--setenv", "LANG", "C.UTF-8", "--setenv", "PYTHONHASHSEED", "0"]
     chain += _mounts(found, tools)
     chain += ["--proc", "/proc", "--dev", "/dev"]
     for place in _PLACES:

@@ -2,9 +2,7 @@
 
     outcome = await run_once([python_program(), "-c", code], stdin=b"...", limits=Limits(cpu_s=5))
 
-    async with Sandbox() as box:                    # one for an episode, many commands in it
-        await box.write("task.txt", b"...")
-        outcome = await box.run(["sh", "-c", "wc -l task.txt"])
+`live.Sandbox` stays up for many commands, which an episode of an agent wants.
 
 Whatever layer of the chain is missing, nothing runs: `sandbox_problem()` says which, and what to
 do. A sandbox has no network, sees no file of its user, and ends with everything it started.
@@ -45,7 +43,7 @@ print(json.dumps({
 """
 _HOLDS = {
     "uid": 1000,
-    "parent": 1,
+    "parent": 0,
     "network": ["lo"],
     "read_only": True,
     "CapEff": "0" * 16,
@@ -107,7 +105,7 @@ def _prove() -> None:
             os.close(descriptor)
     said = ran.stderr.decode(errors="replace").strip()
     if ran.returncode:
-        raise _not_set_up(said)
+        raise not_set_up(said)
     found = json.loads(ran.stdout)
     for name, wanted in _HOLDS.items():
         if found[name] != wanted:
@@ -115,7 +113,8 @@ def _prove() -> None:
             raise missing(name, why, "report it, with the kernel and the version of bubblewrap")
 
 
-def _not_set_up(said: str) -> WorkspaceError:
+def not_set_up(said: str) -> WorkspaceError:
+    """The refusal where bubblewrap could not build the sandbox, from what it said of it."""
     fix = next((fix for mark, fix in _REMEDIES.items() if mark in said), "see docs/sandbox.md")
     return missing("its namespaces", said.replace("\n", "; ")[-300:] or "no reason given", fix)
 
@@ -151,7 +150,8 @@ def _places_here() -> _Places:
 
 
 @contextlib.asynccontextmanager
-async def _slot() -> AsyncIterator[int]:
+async def slot_of_its_own() -> AsyncIterator[int]:
+    """A number that no other sandbox of this process has meanwhile; waits for one."""
     async with _places_here().gate:
         slot = _free_slots.pop()
         try:
@@ -242,7 +242,7 @@ class Job:
             code = json.loads(line).get("exit-code")
             if code is not None:
                 return int(code)
-        raise _not_set_up(self.stderr.decode(errors="replace").strip())
+        raise not_set_up(self.stderr.decode(errors="replace").strip())
 
 
 async def run_once(
@@ -259,7 +259,7 @@ async def run_once(
     """
     limits = limits or Limits()
     ended: Ended = "exit"
-    async with _places_here().one_shots, _slot() as slot:
+    async with _places_here().one_shots, slot_of_its_own() as slot:
         job = await Job.start(command, limits=limits, tools=tools, slot=slot)
         try:
             async with asyncio.timeout(limits.wall_s):

@@ -118,7 +118,7 @@ def test_no_cheat_passes() -> None:
         "exits while it is defined": "code_raised",
         "exits when called": "test_raised",
         "ends the process": "code_ended",
-        "kills the tests": "lost",
+        "kills the tests": "test_failed",
         "prints a verdict": "code_ended",
         "equals everything": "test_failed",
         "a number that equals everything": "test_failed",
