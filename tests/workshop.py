@@ -82,10 +82,11 @@ _PHASE_OF = {
     **dict.fromkeys(("seeds", "generate"), "generation"),
     **dict.fromkeys(("tokens", "mix", "pack"), "packing"),
     **dict.fromkeys(
-        ("filter", "decontaminate", "signatures", "buckets", "clusters", "dedup"), "curation"
+        ("filter", "decontaminate", "signatures", "buckets", "clusters", "dedup", "diversity"),
+        "curation",
     ),
 }
-_ONE_PARTITION = ("seeds", "clusters", "mix")
+_ONE_PARTITION = ("seeds", "clusters", "diversity", "mix")
 _PROFILE = """
           {name}:
             models: {{teacher: {teacher}}}

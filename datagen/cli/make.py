@@ -21,6 +21,7 @@ from datagen.cli.common import (
 )
 
 _NAMED_STEPS = 3
+_NAMED_RECIPES = 5
 
 
 @click.command(name="build")
@@ -54,6 +55,8 @@ def build_command(
         print_json(summary)
         return
     print_mixture(summary["mixture"])
+    click.echo()
+    print_diversity(summary["diversity"])
     click.echo(
         f"\n{summary['tokens']:,} tokens in {summary['rows']:,} rows, "
         f"{summary['model_calls']:,} model calls, {summary['seconds']:.1f} s\n{summary['build']}"
@@ -122,6 +125,7 @@ def _card_files(facts: Mapping[str, Any]) -> dict[str, str]:
     """The card and the licences of a build, by file name."""
     from datagen.publish.card import (
         BuildFacts,
+        DiversityFact,
         MixtureLine,
         SourceFact,
         StageFact,
@@ -135,6 +139,7 @@ def _card_files(facts: Mapping[str, Any]) -> dict[str, str]:
         "sources": SourceFact,
         "teachers": TeacherFact,
         "stages": StageFact,
+        "diversity": DiversityFact,
     }
     typed = {name: tuple(kind(**fact) for fact in facts[name]) for name, kind in nested.items()}
     build = BuildFacts(**{**facts, **typed})
@@ -159,6 +164,29 @@ def print_mixture(mixture: list[dict[str, Any]]) -> None:
             for m in mixture
         ],
         right=["requested %", "realised %", "tokens", "epochs"],
+    )
+
+
+def print_diversity(lines: list[dict[str, Any]]) -> None:
+    """The least varied recipes, by self-BLEU; the views `diversity` and `histograms` have all."""
+    measured = [line for line in lines if line["self_bleu"] is not None]
+    least = sorted(measured, key=lambda line: -line["self_bleu"])[:_NAMED_RECIPES]
+    heads = ["least varied", "records", "self-BLEU", "distinct-2", "clusters", "opening", "share"]
+    print_table(
+        heads,
+        [
+            [
+                f"{line['generator']}@{line['source']}",
+                line["records"],
+                line["self_bleu"],
+                line["distinct_2"],
+                line["clusters"],
+                line["opening"],
+                line["opening_share"],
+            ]
+            for line in least
+        ],
+        right=["records", "self-BLEU", "distinct-2", "clusters", "share"],
     )
 
 

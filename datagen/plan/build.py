@@ -203,4 +203,5 @@ def summary(plan: BuildPlan, directory: Path, calls: int, seconds: float) -> dic
         "model_calls": calls,
         "seconds": round(seconds, 3),
         "mixture": manifest.extra["mixture"],
+        "diversity": manifest.extra["diversity"],
     }

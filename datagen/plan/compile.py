@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from datagen import __version__
+from datagen.curate.diversity import LABELS
+from datagen.plan.arguments import (
+    DRAWN_WITH,
+    card_arguments,
+    dump_spec,
+    extension_filters,
+    mixture_arguments,
+    model_identity,
+)
 from datagen.plan.audit import audit_arguments, audit_names
 from datagen.plan.draws import draws_of, mixtures_of, model_roles
 from datagen.plan.fingerprint import code_version, fingerprint
 from datagen.plan.kinds import KINDS
 from datagen.plan.licences import require_licence
 from datagen.plan.pins import SourcePin, pin_benchmark, pin_source, served_benchmarks
-from datagen.plan.resolve import function_code, method_code, resolve_method, wants_tokenizer
+from datagen.plan.resolve import method_code, resolve_method, wants_tokenizer
 from datagen.plan.steps import BuildPlan, Draw, Step
 from datagen.plan.teacher import without_weights
 from datagen.workspace.load import Loaded, Workspace
 from datagen.workspace.locate import inside
 from datagen.workspace.specs import (
-    ChainSpec,
     CorpusSpec,
     MixtureSpec,
     ModelSpec,
     ProfileSpec,
     RecipeSpec,
-    Spec,
     TokenizerSpec,
 )
 
@@ -48,30 +54,9 @@ class BuildRequest:
     elsewhere: bool = False
 
 
-def _dump(spec: Spec) -> dict[str, Any]:
-    """A spec as plain JSON without what only a person reads."""
-    dumped = spec.model_dump(mode="json")
-    for key in ("title", "notes"):
-        dumped.pop(key, None)
-    return dumped
-
-
 def seed_limit(profile: ProfileSpec, recipe: str) -> int | None:
     """How many rows of a source a recipe takes under this profile; None is all of them."""
     return profile.max_seeds.get(recipe, profile.max_seeds.get("default"))
-
-
-_DRAWN_WITH = {
-    "name",
-    "text",
-    "messages",
-    "columns",
-    "key",
-    "licence",
-    "licence_column",
-    "where",
-}
-"""What of a source's manifest decides its seeds, beside the pinned bytes."""
 
 
 class _Compiler:
@@ -133,7 +118,7 @@ class _Compiler:
             "seeds",
             [],
             {
-                "source": pin.spec.model_dump(mode="json", include=_DRAWN_WITH),
+                "source": pin.spec.model_dump(mode="json", include=DRAWN_WITH),
                 "pin": pin.identity,
                 "limit": limit,
                 "seed": self.request.seed,
@@ -175,7 +160,7 @@ class _Compiler:
         }
         code = method_code(recipe.spec.method, where=recipe.where("method"))
         own: dict[str, Any] = {
-            "recipe": {k: v for k, v in _dump(recipe.spec).items() if k != "balance"},
+            "recipe": {k: v for k, v in dump_spec(recipe.spec).items() if k != "balance"},
             "prompts": prompts,
             "model": models[0] if models else None,
         }
@@ -183,7 +168,7 @@ class _Compiler:
             own["models"] = dict(zip(self.teachers(recipe), models, strict=True))
         method = resolve_method(recipe.spec.method, recipe.spec.arguments, at=recipe.where)
         if wants_tokenizer(method):
-            own["tokenizer"] = _dump(self.tokenizer)
+            own["tokenizer"] = dump_spec(self.tokenizer)
         limit = seed_limit(self.profile.spec, draw.recipe)
         return self.add(
             f"generate/{draw.name}",
@@ -227,7 +212,7 @@ class _Compiler:
             f"filter/{draw.name}",
             "filter",
             [f"generate/{draw.name}"],
-            {"chain": None if loaded is None else _dump(loaded.spec)},
+            {"chain": None if loaded is None else dump_spec(loaded.spec)},
             code=[] if loaded is None else extension_filters(loaded),
         )
         if corpus.decontaminate is None:
@@ -236,7 +221,7 @@ class _Compiler:
             f"decontaminate/{draw.name}",
             "decontaminate",
             [last],
-            {"spec": _dump(corpus.decontaminate), "benchmarks": benchmarks},
+            {"spec": dump_spec(corpus.decontaminate), "benchmarks": benchmarks},
         )
 
     def chain_of_source(self, draw: Draw) -> str | None:
@@ -245,7 +230,7 @@ class _Compiler:
 
     def dedup(self, draws: Sequence[Draw], last: Mapping[Draw, str], corpus: CorpusSpec) -> None:
         """Exact and fuzzy dedup over all draws: signatures, clusters, then each draw's own."""
-        minhash = None if corpus.minhash is None else _dump(corpus.minhash)
+        minhash = None if corpus.minhash is None else dump_spec(corpus.minhash)
         for draw in draws:
             self.add(f"signatures/{draw.name}", "signatures", [last[draw]], {"minhash": minhash})
         order = [f"signatures/{draw.name}" for draw in draws]
@@ -255,29 +240,29 @@ class _Compiler:
         for index, draw in enumerate(draws):
             self.add(f"dedup/{draw.name}", "dedup", [last[draw], "clusters"], {"index": index})
 
+    def balance(self, draw: Draw) -> str:
+        """Equal classes, where the recipe asks for them; returns the step of the final records."""
+        spec = self.workspace.recipe(draw.recipe).spec.balance
+        final = f"dedup/{draw.name}"
+        if spec is None:
+            return final
+        arguments = {"spec": dump_spec(spec), "seed": self.request.seed}
+        return self.add(f"balance/{draw.name}", "balance", [final], arguments)
 
-def extension_filters(chain: Loaded[ChainSpec]) -> list[str]:
-    """The modules whose logic decides what a chain's own functions refuse."""
-    return [
-        module
-        for number, link in enumerate(chain.spec.filters)
-        if ":" in link.use
-        for module in function_code(link.use, where=chain.where("filters", number))
-    ]
-
-
-def model_identity(model: ModelSpec) -> dict[str, Any]:
-    """What of a model pin decides its answers and licence; where it is served does not."""
-    return {
-        "name": model.name,
-        "served_as": model.served_as,
-        "revision": model.revision,
-        "licence": model.licence,
-        "structured_output": model.structured_output,
-        "reasoning_effort": model.reasoning_effort,
-        "vllm_arguments": list(model.vllm_arguments),
-        "context_tokens": model.embedded.context_tokens if model.embedded else None,
-    }
+    def diversity(self, draw: Draw, final: str) -> str:
+        """How varied the draw's final records are, also by the classes that it balances."""
+        spec = self.workspace.recipe(draw.recipe).spec.balance
+        return self.add(
+            f"diversity/{draw.name}",
+            "diversity",
+            [final],
+            {
+                "recipe": draw.recipe,
+                "source": draw.source,
+                "labels": list(dict.fromkeys([*(spec.by if spec else ()), *LABELS])),
+                "seed": self.request.seed,
+            },
+        )
 
 
 def corpus_of(workspace: Workspace, mixture: Loaded[MixtureSpec]) -> CorpusSpec:
@@ -292,33 +277,6 @@ def _benchmarks(compiler: _Compiler, corpus: CorpusSpec) -> dict[str, Any]:
     chosen = corpus.decontaminate.benchmarks
     names = served if chosen == "all" else [name for name in chosen if name in served]
     return {name: pin_benchmark(compiler.workspace, compiler.profile, name) for name in names}
-
-
-def _mixture_arguments(spec: MixtureSpec) -> dict[str, Any]:
-    """What of a mixture decides the build; its horizon is only for the eyes."""
-    dumped = _dump(spec)
-    for key in ("source", "horizon_tokens"):
-        dumped.pop(key)
-    return dumped
-
-
-def _card_arguments(
-    workspace: Workspace, mixture: Loaded[MixtureSpec], profile: str, steps: Iterable[Step]
-) -> dict[str, Any]:
-    """What of the card no other argument of the plan says: it lies in the build too."""
-    sources = [s.arguments["source"]["name"] for s in steps if s.kind == "seeds"]
-    models = {m["name"] for s in steps for m in s.models}
-    known = sorted(models & set(workspace.names("manifests/models")))
-    teachers = [workspace.model(name).spec for name in known]
-    return {
-        "title": mixture.spec.title,
-        "profile": profile,
-        "version": __version__,
-        "sources": {name: workspace.source(name).spec.title for name in sources},
-        "teachers": {
-            one.name: [one.title, one.terms, one.embedded is not None] for one in teachers
-        },
-    }
 
 
 def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
@@ -339,13 +297,12 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
         compiler.generate(draw, pins[draw.source])
         last[draw] = compiler.curate(draw, corpus, benchmarks)
     compiler.dedup(draws, last, corpus)
+    final = {draw: compiler.balance(draw) for draw in draws}
+    measured = [compiler.diversity(draw, final[draw]) for draw in draws]
     tokenizer = compiler.tokenizer
     rendered = [
         compiler.add(
-            f"tokens/{draw.name}",
-            "tokens",
-            [f"dedup/{draw.name}"],
-            {"tokenizer": _dump(tokenizer)},
+            f"tokens/{draw.name}", "tokens", [final[draw]], {"tokenizer": dump_spec(tokenizer)}
         )
         for draw in draws
     ]
@@ -358,7 +315,7 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
         rendered,
         {
             "mixture": mixture.spec.name,
-            "mixtures": {m.spec.name: _mixture_arguments(m.spec) for m in mixtures},
+            "mixtures": {m.spec.name: mixture_arguments(m.spec) for m in mixtures},
             "draws": {text: [d.name for d in found] for text, found in texts.items()},
             "budget_tokens": budget,
             "row_tokens": profile.spec.row_tokens,
@@ -368,13 +325,13 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
     compiler.add(
         "pack",
         "pack",
-        ["mix", *rendered, *(f"dedup/{draw.name}" for draw in draws)],
+        ["mix", *rendered, *final.values(), *measured],
         {
             "row_tokens": profile.spec.row_tokens,
             "rows_per_shard": profile.spec.rows_per_shard,
             "seed": request.seed,
-            "tokenizer": _dump(tokenizer),
-            "card": _card_arguments(workspace, mixture, name, list(compiler.steps.values())),
+            "tokenizer": dump_spec(tokenizer),
+            "card": card_arguments(workspace, mixture, name, list(compiler.steps.values())),
             "model": request.model.served_as if request.model else None,
         },
         hints={"tokens": budget},

@@ -14,7 +14,18 @@ from datagen.shards.parquet import FileEntry, read_batches
 from datagen.workspace.load import Workspace
 
 _SEED_REASONS = ("empty", "evaluation_item", "evaluation_split", "unknown_licence")
-_STAGES = ("generate", "filter", "decontaminate", "dedup")
+_STAGES = ("generate", "filter", "decontaminate", "dedup", "balance")
+
+_DIVERSITY = (
+    "records",
+    "sampled",
+    "distinct_2",
+    "self_bleu",
+    "effective_texts",
+    "opening",
+    "opening_share",
+    "words_p50",
+)
 
 
 def build_facts(
@@ -37,7 +48,7 @@ def build_facts(
         "version": __version__,
         "tokens": sum(entry.tokens for entry in files),
         "rows": sum(entry.rows for entry in files if entry.path.startswith("shards/")),
-        "records": sum(m.rows for m in manifests.values() if m.kind == "dedup"),
+        "records": sum(line["records"] for line in extra["diversity"]),
         "row_tokens": plan.row_tokens,
         "tokenizer": tokenizer.name,
         "tokenizer_licence": tokenizer.licence,
@@ -54,6 +65,7 @@ def build_facts(
         "sources": _sources(workspace, plan, out, manifests),
         "teachers": _teachers(workspace, plan),
         "stages": _stages(plan, manifests),
+        "diversity": [_diversity(line) for line in extra["diversity"]],
         "corpus": _corpus(plan, manifests),
     }
 
@@ -143,6 +155,14 @@ def _stages(plan: BuildPlan, manifests: Mapping[str, ShardManifest]) -> list[dic
                     }
                 )
     return facts
+
+
+def _diversity(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """What the card says of a draw's figures; SQL has all of them."""
+    return {
+        "recipe": f"{figures['generator']}@{figures['source']}",
+        **{name: figures[name] for name in _DIVERSITY},
+    }
 
 
 def _corpus(plan: BuildPlan, manifests: Mapping[str, ShardManifest]) -> dict[str, Any]:

@@ -90,6 +90,21 @@ class StageFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiversityFact:
+    """How varied a recipe's records are, over a sample; None where there are too few to say."""
+
+    recipe: str
+    records: int
+    sampled: int
+    distinct_2: float | None
+    self_bleu: float | None
+    effective_texts: float | None
+    opening: str | None
+    opening_share: float | None
+    words_p50: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildFacts:
     """All that a card says of a build, as plain values.
 
@@ -111,6 +126,7 @@ class BuildFacts:
     sources: tuple[SourceFact, ...]
     teachers: tuple[TeacherFact, ...] = ()
     stages: tuple[StageFact, ...] = ()
+    diversity: tuple[DiversityFact, ...] = ()
     corpus: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -125,6 +141,7 @@ def card(build: BuildFacts) -> str:
         _section("Teachers", _teachers(build.teachers)),
         _section("Filters", _stages(build.stages)),
         _section("Deduplication and decontamination", _settings(build.corpus)),
+        _section("Diversity", _diversity(build.diversity)),
         _section("Tokens", _tokens(build)),
         _section("Reading it", _READING),
         _section("Reproducing it", f"```sh\n{build.command}\n```"),
@@ -277,6 +294,38 @@ def _settings(corpus: Mapping[str, Any]) -> str:
     if not corpus:
         return "Neither ran."
     return _table(["setting", "value"], [(name, str(corpus[name])) for name in sorted(corpus)])
+
+
+def _diversity(lines: Sequence[DiversityFact]) -> str:
+    if not lines:
+        return "Nothing was measured."
+    about = (
+        "Over a seeded sample of each recipe's records: distinct word pairs by all pairs; the mean "
+        "BLEU-4 of a record against the others, 1 for one text over and over; how many wholly "
+        "different texts would be as spread; the commonest three words at the beginning."
+    )
+    head = ["recipe", "records", "sample", "distinct-2", "self-BLEU", "effective texts"]
+    table = _table(
+        [*head, "commonest opening", "its share", "median words"],
+        [
+            (
+                line.recipe,
+                line.records,
+                line.sampled,
+                *map(_figure, (line.distinct_2, line.self_bleu)),
+                "none" if line.effective_texts is None else f"{line.effective_texts:.0f}",
+                line.opening or "none",
+                "none" if line.opening_share is None else f"{line.opening_share:.1%}",
+                "none" if line.words_p50 is None else line.words_p50,
+            )
+            for line in lines
+        ],
+    )
+    return f"{about}\n\n{table}"
+
+
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"
 
 
 def _tokens(build: BuildFacts) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from datagen.errors import DataError, WorkspaceError
 from datagen.shards.hub import hub_errors, hub_failure
 from datagen.shards.manifest import MANIFEST_NAME, verify_files
-from datagen.shards.sql import FinishedStep, closure
+from datagen.shards.sql import FinishedStep, closure, final_records
 
 OWN_FOLDERS = ("shards/", "records/", "provenance/")
 
@@ -59,10 +59,11 @@ def plan_publication(build: Path, out: Path, repo: str, *, private: bool = True)
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]{0,95}", repo, re.ASCII):
         raise WorkspaceError(f"{repo!r} is no repository name", where="--repo", fix="say ORG/NAME")
     first, *upstream = closure(build, out)
+    final = {step.manifest.step for step in final_records(upstream)}
     files = [*_step_files(first, ""), _file(first.directory / MANIFEST_NAME, MANIFEST_NAME)]
     for step in upstream:
         name = step.manifest.step
-        if step.manifest.kind == "dedup":
+        if name in final:
             files += _step_files(step, f"records/{name.partition('/')[2]}/", "shards")
         files.append(_file(step.directory / MANIFEST_NAME, f"provenance/{name}/{MANIFEST_NAME}"))
     ordered = tuple(sorted(files, key=lambda file: file.path_in_repo))

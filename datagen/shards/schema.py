@@ -72,6 +72,42 @@ REJECT_SCHEMA = pa.schema(
 )
 """A row that ended `rejected` or `failed`: which stage, why, and what it said."""
 
+DIVERSITY_SCHEMA = pa.schema(
+    [
+        ("generator", pa.string()),
+        ("source", pa.string()),
+        ("records", pa.int64()),
+        ("sampled", pa.int64()),
+        ("distinct_1", pa.float64()),
+        ("distinct_2", pa.float64()),
+        ("distinct_3", pa.float64()),
+        ("self_bleu", pa.float64()),
+        ("mean_distance", pa.float64()),
+        ("effective_texts", pa.float64()),
+        ("clusters", pa.int64()),
+        ("largest_cluster", pa.float64()),
+        ("openings", pa.int64()),
+        ("opening", pa.string()),
+        ("opening_share", pa.float64()),
+        ("words_p10", pa.int64()),
+        ("words_p50", pa.int64()),
+        ("words_p90", pa.int64()),
+    ]
+)
+"""How varied a draw's records are: one row, null where there are too few records to say."""
+
+HISTOGRAM_SCHEMA = pa.schema(
+    [
+        ("generator", pa.string()),
+        ("source", pa.string()),
+        ("histogram", pa.string()),
+        ("value", pa.string()),
+        ("records", pa.int64()),
+        ("share", pa.float64()),
+    ]
+)
+"""One value of a histogram over a draw's sampled records."""
+
 CALL_SCHEMA = pa.schema(
     [
         ("key", pa.string()),

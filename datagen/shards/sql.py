@@ -21,6 +21,8 @@ from datagen.shards.manifest import ShardManifest, read_manifest, verify_files
 from datagen.shards.records import json_text
 from datagen.shards.schema import (
     CALL_SCHEMA,
+    DIVERSITY_SCHEMA,
+    HISTOGRAM_SCHEMA,
     RECORD_SCHEMA,
     REJECT_SCHEMA,
     SEED_SCHEMA,
@@ -31,8 +33,11 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 HASH_BYTES = 1 << 30
-RECORD_KINDS = ("generate", "filter", "decontaminate", "dedup")
-VIEWS = ("rows", "documents", "records", "rejects", "calls", "sources", "mixture", "steps")
+RECORD_KINDS = ("generate", "filter", "decontaminate", "dedup", "balance")
+VIEWS = (
+    *("rows", "documents", "records", "rejects", "calls", "sources", "mixture", "steps"),
+    *("counts", "diversity", "histograms"),
+)
 
 _MIXTURE_SCHEMA = pa.schema(
     [
@@ -77,6 +82,17 @@ _VIEW_SQL = {
         SELECT source, row_key, licence, json_extract_string(row, '$.title') AS title,
                row::JSON AS row FROM internal.seeds""",
     "mixture": "SELECT * FROM internal.mixture",
+    "counts": """
+        SELECT NULL AS generator, source, 'seeds' AS stage, 'kept' AS status, NULL AS reason,
+               count(*) AS n FROM internal.seeds GROUP BY ALL
+        UNION ALL
+        SELECT lineage.generator, lineage.source, split_part(step, '/', 1), 'kept', NULL, count(*)
+        FROM internal.stages GROUP BY ALL
+        UNION ALL
+        SELECT nullif(generator, ''), source, split_part(stage, '/', 1), status, reason, count(*)
+        FROM internal.rejects GROUP BY ALL""",
+    "diversity": "SELECT * EXCLUDE (step, file) FROM internal.diversity",
+    "histograms": "SELECT * EXCLUDE (step, file) FROM internal.histograms",
     "steps": "SELECT * REPLACE (extra::JSON AS extra) FROM internal.steps",
 }
 
@@ -114,6 +130,22 @@ def closure(build: Path, out: Path) -> list[FinishedStep]:
         found[name, fingerprint] = FinishedStep(directory=directory, manifest=manifest)
         waiting.extend(manifest.inputs.items())
     return [first, *(found[key] for key in sorted(found))]
+
+
+def final_records(steps: Iterable[FinishedStep]) -> list[FinishedStep]:
+    """The steps whose records go into the build: balanced ones, else deduplicated ones."""
+    steps = list(steps)
+    balanced = {_draw(step) for step in steps if step.manifest.kind == "balance"}
+    return [
+        step
+        for step in steps
+        if step.manifest.kind == "balance"
+        or (step.manifest.kind == "dedup" and _draw(step) not in balanced)
+    ]
+
+
+def _draw(step: FinishedStep) -> str:
+    return step.manifest.step.partition("/")[2]
 
 
 def connect(
@@ -219,13 +251,16 @@ def _relations(steps: list[FinishedStep]) -> dict[str, Any]:
         for s in steps
     ]
     records = [s for s in steps if s.manifest.kind in RECORD_KINDS]
+    measured = [s for s in steps if s.manifest.kind == "diversity"]
     return {
         "rows": _dataset(steps[:1], "shards", TOKEN_ROW_SCHEMA),
-        "records": _dataset([s for s in records if s.manifest.kind == "dedup"], "shards"),
+        "records": _dataset(final_records(steps), "shards"),
         "stages": _dataset(records, "shards"),
         "rejects": _dataset(steps, "rejects", REJECT_SCHEMA),
         "calls": _dataset(steps, "calls", CALL_SCHEMA),
         "seeds": _dataset([s for s in steps if s.manifest.kind == "seeds"], "shards", SEED_SCHEMA),
+        "diversity": _dataset(measured, "shards", DIVERSITY_SCHEMA),
+        "histograms": _dataset(measured, "histograms", HISTOGRAM_SCHEMA),
         "mixture": pa.Table.from_pylist(mixture, schema=_MIXTURE_SCHEMA),
         "steps": pa.Table.from_pylist(rows, schema=_STEP_SCHEMA),
     }

@@ -13,7 +13,8 @@ DRAWS = ("page@pages", "note@notes", "page@chats")
 MIXED = {"mix", "pack"}
 TOKENS = {f"tokens/{draw}" for draw in DRAWS} | MIXED
 # Dedup looks at all records at once: what one recipe keeps may be what another one loses.
-DEDUP = {f"dedup/{draw}" for draw in DRAWS} | {"clusters"} | TOKENS
+DEDUP = {f"{kind}/{draw}" for kind in ("dedup", "diversity") for draw in DRAWS}
+DEDUP |= {"clusters"} | TOKENS
 RECIPE = "generators/note/recipe.yaml"
 
 

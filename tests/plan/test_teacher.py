@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datagen.plan.compile import BuildRequest, compile_plan, model_identity
+from datagen.plan.arguments import model_identity
+from datagen.plan.compile import BuildRequest, compile_plan
 from datagen.plan.teacher import override_model, without_weights
 from datagen.workspace.load import Workspace
 from tests.conftest import ROOT

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from datagen.plan.execute import StepContext
-from datagen.plan.kinds import curation, dedup, generation, packing
+from datagen.plan.kinds import balance, curation, dedup, diversity, generation, packing
 
 _SHARDS = (
     "datagen.record",
@@ -132,6 +132,23 @@ KINDS: Mapping[str, StepKind] = {
         partitions=dedup.dedup_partitions,
         run=dedup.run_dedup,
         code=("datagen.plan.kinds.dedup", *_SIEVE, *_SHARDS),
+    ),
+    "balance": StepKind(
+        partitions=balance.balance_partitions,
+        run=balance.run_balance,
+        code=("datagen.plan.kinds.balance", "datagen.curate.balance", *_SIEVE, *_SHARDS),
+        libraries=("xxhash",),
+    ),
+    "diversity": StepKind(
+        partitions=diversity.one_partition,
+        run=diversity.run_diversity,
+        code=(
+            "datagen.plan.kinds.diversity",
+            "datagen.curate.diversity",
+            "datagen.curate.words",
+            *_SHARDS,
+        ),
+        libraries=("numpy", "xxhash"),
     ),
     "tokens": StepKind(
         partitions=packing.token_partitions,

@@ -42,7 +42,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def token_partitions(context: StepContext) -> int:
-    """One partition a shard of the deduplicated records."""
+    """One partition a shard of the final records."""
     return input_shards(context, context.step.inputs[0])
 
 
@@ -359,6 +359,11 @@ def _figures(
         "tokenizer": context.arguments["tokenizer"]["name"],
         "vocabulary": _renderer(context).vocabulary,
         "waste": round(rows.waste, 6),
+        "diversity": [
+            context.inputs[name].manifest.extra["figures"]
+            for name in context.step.inputs
+            if name.startswith("diversity/")
+        ],
     }
 
 
@@ -378,7 +383,9 @@ def _too_long(context: StepContext) -> list[Reject]:
         }
         if not lengths:
             continue
-        for record in read_records(context.inputs[f"dedup/{draw_name}"].paths()):
+        finals = (f"balance/{draw_name}", f"dedup/{draw_name}")
+        final = next(context.inputs[name] for name in finals if name in context.inputs)
+        for record in read_records(final.paths()):
             if record.id in lengths:
                 detail = f"{lengths[record.id]} tokens, a row holds {capacity}"
                 rejects.append(reject_record(record, context.step.name, "longer_than_row", detail))
