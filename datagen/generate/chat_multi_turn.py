@@ -23,6 +23,8 @@ MOST_QUESTIONS = 4
 
 _LABEL = re.compile(r"^\s*[*_]*(?:user|assistant)[*_]*\s*:[*_]*\s*", re.IGNORECASE)
 _NEXT_TURN = re.compile(r"^\s*[*_]*(?:user|assistant|human)[*_]*\s*:", re.IGNORECASE | re.MULTILINE)
+# What only somebody says who answers the instruction, or the demand to answer again.
+_OF_THE_PROMPT = re.compile(r"the next message:|cannot be used \(|max_tokens", re.IGNORECASE)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,6 +58,8 @@ class _Talk:
             return f"{prompt}_says_nothing: {answer.value[:80]!r}"
         if _NEXT_TURN.search(said):
             return f"{prompt}_goes_on_for_others: {said[:80]!r}"
+        if _OF_THE_PROMPT.search(said):
+            return f"{prompt}_speaks_of_the_prompt: {said[:80]!r}"
         if _words(said) in own:
             return f"{prompt}_repeats_itself: {said[:80]!r}"
         if role == "user" and any(_words(said) == _words(turn.content) for turn in self.turns):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from datagen.shards.draws import shuffled
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 def draw(lengths: Ints, tokens: int, *, seed: int, drawn: Ints | None = None) -> Ints:
@@ -72,3 +74,32 @@ def interleave(parts: Sequence[Ints]) -> Interleaved:
     part = np.repeat(np.arange(len(sizes)), sizes)
     nth = np.concatenate([np.zeros(0, dtype=np.int64), *(np.arange(size) for size in sizes)])
     return Interleaved(part[order], nth[order])
+
+
+def gaussian_order(values: Floats, *, start: float, end: float, sigma: float, seed: int) -> Ints:
+    """Order items so that their values follow a bell curve whose mean moves from start to end.
+
+    Place t of n aims at a value drawn from a normal distribution of width `sigma` round the mean
+    that has moved that far; the items go to the places so that the largest aim gets the largest
+    value, and so on down: each item once, and near its aim as far as the values allow. `sigma` 0
+    is a sort, falling where `start > end`; a large `sigma` is a shuffle. Items of equal value come
+    in an order that the seed fixes, and items without a value (not finite) lie evenly among the
+    others. Returns a permutation of the items, shape (n,); O(n log n). Curriculum: Nano report.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    chance = shuffled(len(values), seed, 0)
+    has_value = np.isfinite(values[chance])
+    known, unknown = chance[has_value], chance[~has_value]
+    aims = np.linspace(start, end, len(known)) + sigma * _normal(len(known), seed)
+    ordered = np.empty_like(known)
+    ordered[np.argsort(aims, kind="stable")] = known[np.argsort(values[known], kind="stable")]
+    due = [(np.arange(len(part)) + 0.5) / max(len(part), 1) for part in (ordered, unknown)]
+    places = np.argsort(np.concatenate(due), kind="stable")
+    merged: Ints = np.concatenate([ordered, unknown])[places]
+    return merged
+
+
+def _normal(count: int, seed: int) -> Floats:
+    """Standard normal numbers that the seed alone fixes, whatever numpy's version."""
+    uniform = ((np.random.PCG64([seed, 1]).random_raw(count) >> np.uint64(11)) + 0.5) / 2**53
+    return np.fromiter(map(NormalDist().inv_cdf, uniform.tolist()), np.float64, count)

@@ -2,12 +2,14 @@
 
 A window is a stretch of the mixture order of `window_rows` rows' worth of tokens that never
 crosses a phase. Packing looks at one window at a time, and its rows are shuffled inside it, so
-the order of phases and the even interleaving of categories survive at that grain.
+the order of phases and the even interleaving of categories survive at that grain. A phase whose
+order is a curriculum has smaller windows, whose rows stay in the order of their documents.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,12 @@ from datagen.shards.draws import shuffled
 
 WINDOW_ROWS = 4096
 """Measured over 4 epochs of log-normal lengths: waste 0.02 % at 4,096 rows, 0.1 % at 512."""
+ORDERED_WINDOWS = 20
+"""A phase with a curriculum has at least so many windows, if each still has LEAST_ROWS rows.
+
+A window wastes about half a row: of a phase of 500 rows 2.5 %, of 2,000 0.5 %, of 20,000 0.1 %.
+"""
+LEAST_ROWS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,19 +96,30 @@ def cut(lengths: Ints, splittable: NDArray[np.bool_], capacity: int) -> Pieces:
     )
 
 
-def windows(lengths: Ints, phase: Ints, window_tokens: int) -> Ints:
+def windows(
+    lengths: Ints,
+    phase: Ints,
+    window_tokens: int,
+    *,
+    ordered: Collection[int] = (),
+    least_tokens: int = 0,
+) -> Ints:
     """Bounds of windows over pieces: about `window_tokens` each, none crossing a phase.
 
-    `phase` rises along the pieces. Windows of one phase are of about equal size.
+    `phase` rises along the pieces. Windows of one phase are of about equal size. A phase that is
+    `ordered` has ORDERED_WINDOWS of them or more, unless they were smaller than `least_tokens`.
     """
     bounds = [0]
     edges = np.flatnonzero(np.diff(phase)) + 1
     for begin, end in zip([0, *edges.tolist()], [*edges.tolist(), len(phase)], strict=True):
         ends = np.cumsum(lengths[begin:end])
         total = int(ends[-1]) if end > begin else 0
-        count = max(1, round(total / window_tokens))
+        size = window_tokens
+        if begin < end and int(phase[begin]) in ordered:
+            size = min(size, max(least_tokens, total // ORDERED_WINDOWS))
+        count = max(1, round(total / size))
         targets = np.arange(1, count) * (total / count)
-        inner = begin + np.searchsorted(ends, targets)
+        inner = begin + np.unique(np.searchsorted(ends, targets))
         bounds += [b for b in inner.tolist() if b > bounds[-1]]
         bounds += [end] if end > bounds[-1] else []
     return np.array(bounds, dtype=np.int64)
@@ -115,27 +134,39 @@ def arrange(
     capacity: int,
     seed: int,
     window_rows: int = WINDOW_ROWS,
+    ordered: Collection[int] = (),
 ) -> Rows:
     """Pack drawn documents, given in mixture order, into rows of at most `capacity` tokens.
 
     All arrays have shape (draws,). `prompts`: prompt hashes; no row holds one twice. `phase`:
     index of the phase, rising. Inside a row the documents keep the mixture order; inside a
-    window the rows are shuffled by `seed`.
+    window the rows are shuffled by `seed`, or in a phase that is `ordered` sorted by where the
+    middle of their tokens lies in the mixture order.
     """
     if np.any(np.diff(phase) < 0):
         raise DataError("drawn documents are not in the order of their phases")
     pieces = cut(lengths, splittable, capacity)
     prompts = np.asarray(prompts, dtype=np.int64)[pieces.draw]
     phases = np.asarray(phase, dtype=np.int64)[pieces.draw]
-    bounds = windows(pieces.length, phases, window_rows * capacity)
+    bounds = windows(
+        pieces.length,
+        phases,
+        window_rows * capacity,
+        ordered=ordered,
+        least_tokens=LEAST_ROWS * capacity,
+    )
     order: list[Ints] = []
     counts: list[Ints] = []
     row_phase: list[Ints] = []
     for number, (begin, end) in enumerate(itertools.pairwise(bounds.tolist())):
         inside = pieces.length[begin:end]
         placed = keep_apart(best_fit(inside, capacity), inside, prompts[begin:end], capacity)
+        if int(phases[begin]) in ordered:
+            sequence = np.argsort(_middles(placed.row_of, inside, placed.rows), kind="stable")
+        else:
+            sequence = shuffled(placed.rows, seed, number)
         rank = np.empty(placed.rows, dtype=np.int64)
-        rank[shuffled(placed.rows, seed, number)] = np.arange(placed.rows)
+        rank[sequence] = np.arange(placed.rows)
         row_of = rank[placed.row_of]
         order.append(begin + np.argsort(row_of, kind="stable"))
         counts.append(np.bincount(row_of, minlength=placed.rows))
@@ -151,3 +182,11 @@ def arrange(
         phase=np.concatenate([none, *row_phase]),
         too_long=pieces.too_long,
     )
+
+
+def _middles(row_of: Ints, lengths: Ints, rows: int) -> NDArray[np.float64]:
+    """Where in the order of the pieces the tokens of each row lie on average, shape (rows,)."""
+    places = np.cumsum(lengths) - lengths / 2
+    sums = np.bincount(row_of, weights=places * lengths, minlength=rows)
+    middles: NDArray[np.float64] = sums / np.bincount(row_of, weights=lengths, minlength=rows)
+    return middles

@@ -235,6 +235,8 @@ def test_a_system_message_stays(tmp_path: Path) -> None:
         ({"user": lambda turn: "word " * 61}, "user_talks_too_long"),
         ({"user": lambda turn: "How do I keep basil alive"}, "user_repeats_itself"),
         ({"user": lambda turn: "Why?\nassistant: Because."}, "user_goes_on_for_others"),
+        ({"user": lambda turn: "The next message: Why?"}, "user_speaks_of_the_prompt"),
+        ({"answer": "Cut at max_tokens, I see."}, "answer_speaks_of_the_prompt"),
         ({"answer": "Yes.\n\nUser: thanks"}, "answer_goes_on_for_others"),
         ({"answer": "{earlier}"}, "answer_repeats_itself"),
         ({"answer": ""}, "answer_empty"),

@@ -14,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.errors import DataError
-from datagen.pack.arrange import Rows, arrange, cut, fits_row, windows
+from datagen.pack.arrange import (
+    LEAST_ROWS,
+    ORDERED_WINDOWS,
+    Rows,
+    arrange,
+    cut,
+    fits_row,
+    windows,
+)
 from datagen.pack.best_fit import Ints
 from datagen.pack.rows import Documents, token_rows
 from datagen.shards.schema import DOCUMENT_SCHEMA, TOKEN_ROW_SCHEMA
@@ -35,12 +43,17 @@ def draws(draw: st.DrawFn) -> dict[str, Ints]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(given_=draws(), window_rows=st.integers(1, 8), seed=st.integers(0, 99))
+@given(
+    given_=draws(),
+    window_rows=st.integers(1, 8),
+    seed=st.integers(0, 99),
+    ordered=st.sets(st.integers(0, 2)),
+)
 def test_every_token_lies_in_exactly_one_row(
-    given_: dict[str, Ints], window_rows: int, seed: int
+    given_: dict[str, Ints], window_rows: int, seed: int, ordered: set[int]
 ) -> None:
     """Texts are covered to the token, conversations whole or too long; rows keep their limits."""
-    rows = arrange(**given_, capacity=CAPACITY, seed=seed, window_rows=window_rows)
+    rows = arrange(**given_, capacity=CAPACITY, seed=seed, window_rows=window_rows, ordered=ordered)
     lengths, splittable = given_["lengths"], given_["splittable"]
     assert rows.too_long.tolist() == np.flatnonzero(~splittable & (lengths > CAPACITY)).tolist()
     pieces = sorted(zip(rows.draw.tolist(), rows.start.tolist(), rows.length.tolist(), strict=True))
@@ -75,6 +88,47 @@ def test_windows_are_even_and_keep_phases_apart(lengths: list[int], size: int) -
     for begin, end in itertools.pairwise(bounds.tolist()):
         assert len(set(phase[begin:end].tolist())) == 1
         assert sum(lengths[begin:end]) <= 1.5 * size + 100
+
+
+def _arranged(count: int, *, ordered: tuple[int, ...]) -> Rows:
+    """Conversations of log-normal length in two phases of rows of 2048 tokens."""
+    lengths = np.clip(np.random.default_rng(0).lognormal(5.5, 1, count), 8, 2048).astype(np.int64)
+    return arrange(
+        lengths,
+        splittable=np.zeros(count, np.bool_),
+        prompts=np.arange(count),
+        phase=(np.arange(count) >= count // 2).astype(np.int64),
+        capacity=2048,
+        seed=3,
+        ordered=ordered,
+    )
+
+
+@pytest.mark.parametrize("count", [600, 20_000])
+def test_a_curriculum_survives_packing(count: int) -> None:
+    """In an ordered phase a document lies where the mixture put it, to within one window."""
+    rows = _arranged(count, ordered=(1,))
+    row_of = np.repeat(np.arange(len(rows)), np.diff(rows.bounds))
+    for phase, window in ((0, 1.0), (1, max(1 / ORDERED_WINDOWS, LEAST_ROWS * 2 / len(rows)))):
+        inside = rows.phase[row_of] == phase
+        drawn = rows.draw[inside] - rows.draw[inside].min()
+        moved = np.abs(
+            drawn / drawn.max() - (row_of[inside] - row_of[inside].min()) / np.ptp(row_of[inside])
+        )
+        assert moved.max() <= 2 * window
+        falling = [part.mean() for part in np.array_split(drawn, 10)]
+        assert (np.diff(falling) > 0).all() == (phase == 1)
+    assert rows.waste < (ORDERED_WINDOWS + 2) / len(rows)
+
+
+def test_phases_without_a_curriculum_stay_as_they_were() -> None:
+    """A curriculum in one phase changes no row of the other."""
+    plain, ordered = _arranged(600, ordered=()), _arranged(600, ordered=(1,))
+    first = int((plain.phase == 0).sum())
+    assert first == int((ordered.phase == 0).sum())
+    cut_off = int(plain.bounds[first])
+    assert (plain.bounds[: first + 1] == ordered.bounds[: first + 1]).all()
+    assert (plain.draw[:cut_off] == ordered.draw[:cut_off]).all()
 
 
 def test_cut_splits_texts_only() -> None:
