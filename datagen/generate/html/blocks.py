@@ -289,6 +289,7 @@ class Walk:
             elif inner._enter_inline(part):
                 waiting.append((part, False))
                 waiting.extend((child, True) for child in reversed(part.children))
+        self.pictures += inner.pictures
         return squeeze(" ".join(paragraphs(inner._line, one=True)))
 
     def _enter_inline(self, node: Node) -> bool:
@@ -299,6 +300,7 @@ class Walk:
             self._line.append(f"[^{self.links.marks[id(node)]}]")
             return False
         if id(node) in self.out or node.tag in ("br", "img"):
+            self.pictures += node.tag == "img"
             self._line.append(BREAK)
             return False
         if node.tag in ("sup", "sub") or "superscript" in node.get("class").split():

@@ -20,7 +20,7 @@ _LEAD_WITHIN = 1 << 16
 _TAGS = {
     "fp": "p", "fp-1": "p", "fp-2": "p", "fp1-2": "p", "fp2-2": "p", "psec": "p", "cita": "p",
     "secauth": "p", "auth": "p", "source": "p", "xref": "p", "appro": "p", "ftnt": "p",
-    "extract": "blockquote", "su": "sup", "fr": "sup", "note": "div", "ednote": "div",
+    "extract": "blockquote", "su": "sup", "fr": "span", "note": "div", "ednote": "div",
     "subject": "h6", "hd1": "h6", "hd2": "h6", "hd3": "h6",
     "header": "template", "amddate": "template", "ac": "template", "gpotable": "table",
     "row": "tr", "ent": "td", "ched": "th", "boxhd": "tr", "ttitle": "caption",
@@ -51,12 +51,16 @@ def parse_ecfr(text: str) -> Node:
         if name == "head" and re.fullmatch(r"div[1-9]", node.tag):
             tag = f"head{node.tag[3]}"
         child = Node(tag, {key.lower(): value for key, value in attributes.items()}, parent=node)
+        if name == "ftnt":
+            child.attributes["footnote"] = ""
         node.children.append(child)
         node = child
 
-    def end(_name: str) -> None:
+    def end(name: str) -> None:
         nonlocal node
         assert node.parent is not None
+        if name == "HED":
+            node.children.append(" ")
         node = node.parent
 
     def entity(*_declared: object) -> None:
@@ -73,6 +77,7 @@ def parse_ecfr(text: str) -> Node:
     except expat.ExpatError as error:
         raise BadPage(f"html_broken_xml: {error}") from None
     _name_levels(body)
+    _link_notes(body)
     return root
 
 
@@ -85,3 +90,20 @@ def _name_levels(body: Node) -> None:
     for node in body.elements():
         if re.fullmatch(r"div[1-9]", node.tag):
             node.tag = "div"
+
+
+def _link_notes(body: Node) -> None:
+    """Make a link of each raised mark whose footnote follows: the nearest one above it."""
+    marks: dict[str, Node] = {}
+    for place, node in enumerate(list(body.elements())):
+        if node.tag != "sup":
+            continue
+        text = "".join(part for part in node.children if isinstance(part, str)).strip()
+        note = next((around for around in node.above() if "footnote" in around.attributes), None)
+        if note is None:
+            marks[text] = node
+        elif text in marks and "id" not in note.attributes:
+            note.attributes["id"] = f"footnote-{place}"
+            mark = marks.pop(text)
+            mark.tag = "a"
+            mark.attributes["href"] = f"#footnote-{place}"

@@ -34,8 +34,8 @@ _READ_AS = {
     "iso-8859-9": "cp1254",
     "shift_jis": "cp932",
 }
-# UTF-8 that somebody read as Latin-1: a lead byte and its followers as characters. At least one
-# lies among the C1 controls, which no text means.
+# UTF-8 that somebody read as Latin-1: a lead byte and its followers as characters, often among the
+# C1 controls, which no text means.
 _MISREAD = re.compile("[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _C1 = re.compile("[\x80-\x9f]")
 
@@ -75,15 +75,20 @@ def decode(data: bytes) -> tuple[str, str]:
 
 
 def mend(text: str) -> str:
-    """Undo a wrong decoding that left C1 controls: UTF-8 read as Latin-1, Windows-1252 likewise."""
+    """Undo a wrong decoding that left C1 controls: UTF-8 read as Latin-1, Windows-1252 likewise.
+
+    One such sequence shows how the whole page was read; the others are undone with it.
+    """
     if _C1.search(text) is None:
         return text
-    return _C1.sub(_as_windows, _MISREAD.sub(_as_utf8, text))
+    if any(
+        _C1.search(found[0]) and _as_utf8(found) != found[0] for found in _MISREAD.finditer(text)
+    ):
+        text = _MISREAD.sub(_as_utf8, text)
+    return _C1.sub(_as_windows, text)
 
 
 def _as_utf8(found: re.Match[str]) -> str:
-    if _C1.search(found[0]) is None:
-        return found[0]
     try:
         return found[0].encode("latin-1").decode("utf-8")
     except UnicodeDecodeError:

@@ -48,7 +48,15 @@ def holds_data(table: Node, rows: list[list[Node]]) -> bool:
         return False
     if table.get("border").strip() not in ("", "0"):
         return True
+    if any(_has_paragraphs(cell) for cell in cells):
+        return False
     return sum(sum(bool(cell.letters) for cell in row) > 1 for row in rows) > 1
+
+
+def _has_paragraphs(cell: Node) -> bool:
+    """Whether a cell is a text of its own, of several paragraphs or with a list."""
+    blocks = [n for n in cell.elements() if n.tag in ("p", "li", "blockquote") and n.letters]
+    return len(blocks) > 1
 
 
 _PLACED = frozenset([*HEADINGS, "form", "pre", "table", "article", "section", "iframe"])
