@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datagen.errors import WorkspaceError
+from datagen.generate.judge import judged
 from datagen.generate.legal.choices import finished, placed, shuffled
 from datagen.generate.legal.held import added
 from datagen.generate.legal.rows import cell, on_one_line, text_cell, wrong
@@ -35,6 +36,7 @@ async def labelled_choice(
     min_words: int = 8,
     explain: bool = False,
     explanation_words: int = 60,
+    thresholds: Mapping[str, float] | None = None,
     texts: Sequence[str] = ("text_choice",),
 ) -> list[Draft]:
     """Draft a row's text, a question on it and lettered options, the right one's place balanced.
@@ -42,7 +44,8 @@ async def labelled_choice(
     With `option_columns` the cell `label` is the place of the right one among them, from 0. With
     `labels` (each `code`, `name` and `says`) it is one code or a list; `nothing` describes a row
     without a label, and is offered always. `must_hold` is what the text must contain. With
-    `explain` the prompt `explain` says why, in words held to the text.
+    `explain` the prompt `explain` says why, in words held to the text; with `thresholds` the prompt
+    `judge` scores what it says by their criteria.
     """
     if bool(option_columns) == bool(labels):
         raise WorkspaceError(
@@ -79,7 +82,11 @@ async def labelled_choice(
     metadata |= {"label": name, **placed(ask, right, wrong_options)}
     if not explain:
         return [finished(ask, metadata, texts)]
-    return [await _explained(ask, metadata, labels, explanation_words, texts)]
+    try:
+        return [await _explained(ask, metadata, labels, explanation_words, thresholds, texts)]
+    except AnswerRejected as error:
+        said = f"explanation_{error.reason}: {error.detail}"
+        return [Draft(metadata=metadata, calls=error.calls, rejected=said)]
 
 
 def _own_options(seed: Seed, label: str, columns: Sequence[str]) -> tuple[str, str, list[str]]:
@@ -128,24 +135,26 @@ async def _explained(
     metadata: dict[str, Any],
     labels: Sequence[Mapping[str, str]],
     most_words: int,
+    thresholds: Mapping[str, float] | None,
     texts: Sequence[str],
 ) -> Draft:
     """The item with a reason for its answer, which adds nothing to the text and names no other."""
     shown = {name: metadata[name] for name in ("context", "question", "answer")}
-    try:
-        (answer, *_) = await ask.answers("explain", into=str, **shown)
-    except AnswerRejected as error:
-        said = f"explanation_{error.reason}: {error.detail}"
-        return Draft(metadata=metadata, calls=error.calls, rejected=said)
+    (answer, *_) = await ask.answers("explain", into=str, **shown)
     said = on_one_line(answer.value)
     metadata = {**metadata, "explanation": said}
-    problem = added(said, f"{metadata['context']} {metadata['answer']}")
+    calls = [answer.key]
     others = [one["name"].replace("_", " ") for one in labels if one["name"] != metadata["label"]]
+    problem = added(said, f"{metadata['context']} {metadata['answer']}")
     if problem is None and not 6 <= len(words(said)) <= most_words:
         problem = f"length: {len(words(said))} words"
     if problem is None and (named := [other for other in others if other in said.lower()]):
         problem = f"names_another: {named[0]}"
+    if problem is None and thresholds is not None:
+        verdict = await judged(ask, "judge", thresholds=thresholds, explanation=said, **shown)
+        calls.append(verdict.key)
+        metadata |= verdict.metadata
+        problem = None if verdict.passed else f"below_threshold: {verdict.failed}"
     if problem is not None:
-        rejected = f"explanation_{problem}"
-        return Draft(metadata=metadata, calls=(answer.key,), rejected=rejected)
-    return finished(ask, metadata, texts, calls=(answer.key,))
+        return Draft(metadata=metadata, calls=tuple(calls), rejected=f"explanation_{problem}")
+    return finished(ask, metadata, texts, calls=calls)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -12,47 +11,10 @@ from typing import Any
 import pytest
 
 from datagen.errors import DataError, WorkspaceError
-from datagen.llm.ask import SeedAsk
-from datagen.llm.prompts import load_prompts
-from datagen.plan.resolve import resolve_method
-from datagen.record import Draft, Seed
-from tests.generate.through_recipe import ROOT, WORKSPACE
-from tests.generate.through_recipe import drafts as through_recipe
-
-
-class Words:
-    """A tokenizer for which a word is a token."""
-
-    def count(self, text: str) -> int:
-        return len(text.split())
-
-    def cut(self, text: str, budget_tokens: int) -> str:
-        return " ".join(text.split()[:budget_tokens])
-
-
-def sample(name: str) -> list[dict[str, Any]]:
-    path = ROOT / f"manifests/samples/{name}.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def unasked(recipe: str, row: Mapping[str, Any], number: int = 0, **changes: Any) -> list[Draft]:
-    """A recipe on one row without a model."""
-    loaded = WORKSPACE.recipe(recipe)
-    arguments = {**loaded.spec.arguments, **changes}
-    method = resolve_method(loaded.spec.method, loaded.spec.arguments, at=loaded.where)
-    if loaded.spec.method in ("clause_type", "document_nli"):
-        arguments["tokenizer"] = Words()
-    seed = Seed(source="rows", row_key=str(number), row=row, licence="CC0-1.0", number=number)
-    prompts = load_prompts(WORKSPACE.prompt_files(recipe), root=ROOT)
-    ask = SeedAsk(
-        None, prompts, source="rows", row_key=str(number), build_seed=7, number=number, max_calls=0
-    )
-    return list(asyncio.run(method(seed, ask, **arguments)))
-
-
-def reasons(drafts: list[Draft]) -> list[str]:
-    return [(draft.rejected or "kept").partition(":")[0] for draft in drafts]
-
+from datagen.record import Draft
+from tests.generate.legal_rows import asked, last, reasons, sample, unasked
+from tests.generate.through_recipe import WORKSPACE
+from tests.servers import Answer
 
 # --- CaseHOLD ------------------------------------------------------------------------------------
 
@@ -107,8 +69,20 @@ CLAUSE = {"text": "We may close your account at any time and without any notice.
 GOOD = "It says that the provider may close your account at any time, so a user can lose it."
 
 
+def explains(said: str, faithful: int = 5) -> Answer:
+    """Explains with these words, and judges them."""
+
+    def script(body: Mapping[str, Any], sample_: int) -> str:
+        if "\nCriteria: " in last(body):
+            scores = {"faithful": faithful, "clear": 4}
+            return json.dumps({"reason": "As the clause has it.", "scores": scores})
+        return said
+
+    return script
+
+
 def test_a_clause_with_its_explanation_is_kept(tmp_path: Path) -> None:
-    (draft,) = through_recipe(tmp_path, TOS, CLAUSE, lambda body, i: GOOD)
+    (draft,) = asked(tmp_path, TOS, [CLAUSE], explains(GOOD))
     assert draft.rejected is None and draft.text and draft.text.rstrip().endswith(GOOD)
     told = draft.metadata
     assert told["label"] == "unilateral_termination"
@@ -119,7 +93,7 @@ def test_a_clause_with_its_explanation_is_kept(tmp_path: Path) -> None:
 def test_a_clause_without_a_label_does_none_of_it(tmp_path: Path) -> None:
     row = {"text": "You can change your password at any time on the settings page.", "labels": []}
     said = "The clause only says that you can change your password on the settings page."
-    (draft,) = through_recipe(tmp_path, TOS, row, lambda body, i: said)
+    (draft,) = asked(tmp_path, TOS, [row], explains(said))
     assert draft.rejected is None and draft.metadata["label"] == "none"
     assert "none of the other things" in draft.metadata["answer"]
 
@@ -137,8 +111,15 @@ def test_a_clause_without_a_label_does_none_of_it(tmp_path: Path) -> None:
 def test_an_explanation_that_adds_something_is_rejected(
     tmp_path: Path, said: str, reason: str
 ) -> None:
-    found = through_recipe(tmp_path, TOS, CLAUSE, lambda body, i: said)
+    found = asked(tmp_path, TOS, [CLAUSE], explains(said))
     assert reasons(found) == [f"explanation_{reason}"]
+
+
+def test_an_explanation_that_the_judge_doubts_is_rejected(tmp_path: Path) -> None:
+    found = asked(tmp_path, TOS, [CLAUSE], explains(GOOD, faithful=2))
+    assert [draft.rejected for draft in found] == ["explanation_below_threshold: faithful 2 < 4"]
+    (tmp_path / "silent").mkdir()
+    assert reasons(asked(tmp_path / "silent", TOS, [CLAUSE], explains(""))) == ["explanation_empty"]
 
 
 def test_a_clause_with_two_labels_has_no_one_answer() -> None:

@@ -10,10 +10,13 @@ from datagen.generate.legal.sentences import sentences
 from datagen.generate.passages.spans import find_spans
 from datagen.generate.passages.words import new_names, words
 
-_NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
+# A digit inside a word is a misread letter, unless it makes an ordinal: 2d, 5th.
+_NUMBER = re.compile(
+    r"(?<![A-Za-z\d])(\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(?=(?:st|nd|rd|th|d)?(?![A-Za-z\d]))"
+)
 _QUOTED = re.compile(r"“([^“”]{3,})”|\"([^\"]{3,})\"")
 _NEGATION = re.compile(
-    r"\b(?:not|never|no|none|neither|nor|cannot|without|unless|except|fail\w*|refus\w*|den\w+)\b"
+    r"\b(?:not|never|no|none|neither|nor|cannot|without|unless|except|fail\w*|refus\w*|den(?:y|ies|ied|ying|ials?))\b"
     r"|n['’]t\b",
     re.IGNORECASE,
 )
@@ -21,7 +24,7 @@ _NEGATION = re.compile(
 
 def numbers(text: str) -> Counter[str]:
     """Every number of a text and how often it stands there; thousands separators do not count."""
-    return Counter(match[0].replace(",", "") for match in _NUMBER.finditer(text))
+    return Counter(match[1].replace(",", "") for match in _NUMBER.finditer(text))
 
 
 def names(text: str) -> list[str]:
@@ -43,8 +46,8 @@ def added(text: str, source: str) -> str | None:
     """What a text says that its source does not: a number, a name, or words in quotation marks."""
     if new := sorted(numbers(text).keys() - numbers(source).keys()):
         return f"new_numbers: {', '.join(new)}"
-    strangers = [name for sentence in sentences(text) for name in new_names(sentence, source)]
-    if strangers:
+    called = (name for sentence in sentences(text) for name in new_names(sentence, source))
+    if strangers := [name for name in called if any(map(str.isalpha, name))]:
         return f"new_names: {', '.join(dict.fromkeys(strangers))}"
     known = " ".join(words(source))
     for match in _QUOTED.finditer(text):

@@ -16,6 +16,8 @@ _ABBREVIATED = re.compile(
     r"(?:[A-Z]\.)+[A-Za-z]{1,4}|F|U\.S\.C|C\.F\.R|R\.S\.C|S\.C\.R|O\.R)\.$",
     re.IGNORECASE,
 )
+# A capitalised word before a number cites: 212 Fern. 340.
+_REPORTER = re.compile(r"\b[A-Z][\w'’]*\.$")
 
 
 def paragraphs(text: str) -> list[str]:
@@ -30,7 +32,9 @@ def sentences(text: str) -> list[str]:
         start = 0
         for end in _END.finditer(block):
             piece = block[start : end.end()]
-            if _ABBREVIATED.search(block[start : end.start() + 1]):
+            said = block[start : end.start() + 1]
+            follows = block[end.end() :].lstrip()[0]
+            if _ABBREVIATED.search(said) or (follows.isdigit() and _REPORTER.search(said)):
                 continue
             found.append(piece.strip())
             start = end.end()

@@ -1,0 +1,117 @@
+"""A text cleaned by a model and held to its source: nothing added, nothing of weight lost.
+
+The text is cleaned in pieces of whole sentences by the prompt `clean`. Every number, name and
+quotation of a cleaned piece must stand in its source, most of the source's must stand in it, and
+the lengths must be near each other; a text with one bad piece is rejected whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from datagen.generate.legal.choices import finished
+from datagen.generate.legal.held import added, names, negations, numbers
+from datagen.generate.legal.patterns import compiled
+from datagen.generate.legal.rows import on_one_line, text_cell
+from datagen.generate.legal.sentences import sentences
+from datagen.generate.passages.facts import kept_share
+from datagen.generate.passages.words import runs_in, words
+from datagen.llm.ask import AnswerRejected, Ask
+from datagen.record import Draft, Seed
+
+_PREFACE = re.compile(
+    r"^(?:sure|certainly|of course|here (?:is|are)|below is|the cleaned|cleaned text)\b",
+    re.IGNORECASE,
+)
+_SPLIT_WORD = re.compile(r"(?<=[a-z])-\s*\n\s*(?=[a-z])")
+
+
+async def cleaned(
+    seed: Seed,
+    ask: Ask,
+    *,
+    text: str = "text",
+    title: str | None = None,
+    noise: Sequence[str] = (),
+    piece_words: int = 120,
+    most_pieces: int = 12,
+    min_ratio: float = 0.6,
+    max_ratio: float = 1.2,
+    min_kept: float = 0.8,
+    texts: Sequence[str] = ("text_cleaned",),
+) -> list[Draft]:
+    """Draft a row's text as the model cleans it.
+
+    `noise` are patterns taken out before: page marks, key numbers. `min_kept` is the least share of
+    a piece's content words, and of its names and numbers, that must survive; the ratios bound the
+    length of a cleaned piece in words of its source.
+    """
+    raw = _SPLIT_WORD.sub("", text_cell(seed, text))
+    source = raw
+    for pattern in noise:
+        source = compiled(pattern).sub(" ", source)
+    metadata: dict[str, Any] = {"form": "document", "source_words": len(words(source))}
+    if title is not None:
+        metadata["title"] = on_one_line(text_cell(seed, title))
+    pieces = _pieces(source, piece_words)
+    if not pieces:
+        return [Draft(metadata=metadata, rejected="empty: no text")]
+    if len(pieces) > most_pieces:
+        return [Draft(metadata=metadata, rejected=f"long_text: {len(pieces)} pieces")]
+    calls: list[str] = []
+    done: list[str] = []
+    for number, piece in enumerate(pieces):
+        try:
+            (answer, *_) = await ask.answers("clean", into=str, text=piece)
+        except AnswerRejected as error:
+            said = f"clean_{error.reason}: {error.detail}"
+            return [Draft(metadata=metadata, calls=(*calls, *error.calls), rejected=said)]
+        calls.append(answer.key)
+        new = on_one_line(answer.value)
+        if problem := _problem(new, piece, min_ratio, max_ratio, min_kept):
+            told = {**metadata, "piece": number, "source_piece": piece, "cleaned_piece": new}
+            return [Draft(metadata=told, calls=tuple(calls), rejected=problem)]
+        done.append(new)
+    whole = " ".join(done)
+    metadata |= {
+        "context": whole,
+        "words": len(words(whole)),
+        "kept_share": round(kept_share(whole, source), 3),
+    }
+    return [finished(ask, metadata, texts, calls=calls)]
+
+
+def _pieces(text: str, most_words: int) -> list[str]:
+    """Whole sentences joined up to a number of words; a longer sentence stands alone."""
+    found: list[str] = []
+    for sentence in map(on_one_line, sentences(text)):
+        joined = f"{found[-1]} {sentence}" if found else sentence
+        if found and len(joined.split()) <= most_words:
+            found[-1] = joined
+        else:
+            found.append(sentence)
+    return found
+
+
+def _problem(new: str, source: str, low: float, high: float, least: float) -> str | None:
+    """What a cleaned piece adds to its source, or loses of it."""
+    if _PREFACE.match(new):
+        return f"preface: {new[:40]}"
+    ratio = len(words(new)) / max(len(words(source)), 1)
+    if not low <= ratio <= high:
+        return f"length: {ratio:.2f} of the source"
+    if problem := added(new, source):
+        return problem
+    counted, called = numbers(source), dict.fromkeys(names(source))
+    missing = [*(counted.keys() - numbers(new).keys())]
+    missing = sorted(missing) + [name for name in called if not runs_in(name, new)]
+    wanted = [*counted, *called]
+    if wanted and 1 - len(missing) / len(wanted) < least:
+        return f"lost_facts: {', '.join(missing[:5])}"
+    if (share := kept_share(new, source)) < least:
+        return f"lost_words: keeps {share:.0%}"
+    if negations(new) != negations(source):
+        return f"negation_changed: {negations(source)} before, {negations(new)} after"
+    return None
