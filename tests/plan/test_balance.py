@@ -145,6 +145,21 @@ def test_other_recipes_have_no_such_step(unchanging: Tiny) -> None:
     assert not any(step.startswith("balance/") for step in unchanging.states())
 
 
+def test_figures_reach_the_summary_the_card_and_sql(unchanging: Tiny) -> None:
+    """One line a recipe and source; the same numbers wherever they are shown."""
+    lines = {line["source"]: line for line in unchanging.build()["diversity"]}
+    assert set(lines) == {"pages", "notes", "chats"}
+    shown = sql(unchanging, "SELECT * FROM diversity WHERE source = 'notes'")
+    assert shown == [lines["notes"]]
+    assert (shown[0]["records"], shown[0]["opening"][:5]) == (12, "note ")
+    card = (unchanging.out / "latest" / "small" / "README.md").read_text(encoding="utf-8")
+    assert "## Diversity" in card and "| note@notes | 12 | 12 | 1.00 |" in card
+    printed = unchanging.run("build", "--mixture", "small", "--quiet").out
+    assert "least varied" in printed and "note@notes" in printed
+    seeds = "SELECT source, n FROM counts WHERE stage = 'seeds' AND generator IS NULL ORDER BY 1"
+    assert [row["n"] for row in sql(unchanging, seeds)] == [8, 12, 20]
+
+
 # --- the arithmetic ------------------------------------------------------------------------------
 
 
