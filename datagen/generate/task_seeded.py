@@ -16,23 +16,16 @@ from datagen.errors import WorkspaceError
 from datagen.generate.items.blind import Consistency, Item, blind_agreement
 from datagen.generate.items.checks import (
     Limits,
-    answer_problem,
-    closest,
-    copy_problem,
-    runs_in,
-    wording_problem,
 )
 from datagen.generate.items.enrich import enriched
-from datagen.generate.items.normalise import LETTERS, plain_words
-from datagen.generate.items.options import lettered, options_problem, placed, without_label
+from datagen.generate.items.normalise import plain_words
+from datagen.generate.items.options import lettered
 from datagen.generate.items.programs import (
     blind_programs,
-    function_name,
-    program_problem,
     tests_problem,
 )
 from datagen.generate.items.settings import known_names, nested, weights
-from datagen.generate.items.steps import Solution, Step, solve, wrong_results
+from datagen.generate.items.settle import Wanted, settle
 from datagen.generate.items.written import (
     Columns,
     Written,
@@ -190,13 +183,11 @@ async def _write(task: _Task, old: Written, made: _Made) -> str | None:
         for name, values in task.draws.items()
         if values
     }
-    made.metadata |= drawn
+    limits = task.limits
     samples = await task.ask.answers(
         "write",
         into=Written,
-        schema=written_schema(
-            fields, options=count, steps=task.limits.steps, patterns=task.limits.patterns
-        ),
+        schema=written_schema(fields, options=count, steps=limits.steps, patterns=limits.patterns),
         sampling={"seed": made.place} if made.place else None,
         example=example.shown(fields),
         example_answer=example.answer,
@@ -208,19 +199,28 @@ async def _write(task: _Task, old: Written, made: _Made) -> str | None:
         wrong_options=count - 1,
         row=task.seed.row,
     )
-    made.calls.append(samples[0].key)
-    first: tuple[str, dict[str, Any]] | None = None
-    before = made.metadata
+    wanted = Wanted(
+        form=made.form,
+        fields=fields,
+        options=count,
+        place=_balanced(task, count, "letter", made.place),
+        turn=task.ask.draw("slips", str(made.place)),
+        given=task.answers,
+        limits=limits,
+        verify=task.verify,
+    )
+    made.metadata |= drawn
+    found = []
     for sample in samples:
-        made.metadata = dict(before)
-        made.written = sample.value.model_copy(update={"answer": given} if given else {})
-        problem = _problem(task, made, example, fields, count)
-        if problem is None:
-            return None
-        first = first or (problem, made.metadata)
-    assert first is not None
-    problem, made.metadata = first
-    return problem
+        made.calls.append(sample.key)
+        new = sample.value.model_copy(update={"answer": given} if given else {})
+        found.append(settle(new, example, wanted))
+        if found[-1].problem is None:
+            break
+    best = found[-1] if found[-1].problem is None else found[0]
+    made.written, made.item = best.written, best.item
+    made.metadata |= best.metadata
+    return best.problem
 
 
 def _shown_example(task: _Task, old: Written, fields: Sequence[str], made: _Made) -> Written | str:
@@ -234,102 +234,6 @@ def _shown_example(task: _Task, old: Written, fields: Sequence[str], made: _Made
             return f"seed_unfit: no {' and no '.join(lacking)} for {made.form}"
         return own[_balanced(task, len(own), "example", made.place)]
     return old
-
-
-def _problem(
-    task: _Task, made: _Made, example: Written, fields: Sequence[str], count: int
-) -> str | None:
-    """Whether a new example stands as far as a program can see; if so, it becomes the item."""
-    new = made.written
-    if lacking := new.lacks(fields):
-        return f"write_incomplete: no {' and no '.join(lacking)}"
-    found = closest(new, example)
-    made.metadata |= {
-        "question": new.question.strip(),
-        "context": new.passage.strip(),
-        "overlap_span_words": found.span_words,
-        "overlap_share": round(found.ngram_share, 4),
-    }
-    problem = copy_problem(found, task.limits)
-    problem = problem or wording_problem(new, example, task.limits, passage=task.passage)
-    if problem is not None:
-        return problem
-    if "steps" in fields:
-        return _compute(task, made, count)
-    if "code" in fields:
-        return _read_program(made)
-    return _read_answer(task, made, example, count)
-
-
-def _compute(task: _Task, made: _Made, count: int) -> str | None:
-    """The answer from the steps, and wrong options from slips in them."""
-    new = made.written
-    steps = [Step(find=step.find, compute=step.compute) for step in new.steps]
-    solution = solve(new.question, steps, max_steps=task.limits.steps)
-    if not isinstance(solution, Solution):
-        return solution
-    made.metadata |= {"steps": len(steps), "solution": "\n".join(solution.lines)}
-    wrong: list[str] = []
-    if made.form != "generative":
-        turn = task.ask.draw("slips", str(made.place))
-        wrong = wrong_results(solution, new.question, draw=turn)[: count - 1]
-    return _settle(task, made, solution.answer, wrong, count)
-
-
-def _read_program(made: _Made) -> str | None:
-    new = made.written
-    made.metadata |= {"answer": new.code, "tests": list(new.tests)}
-    problem = program_problem(new.code, new.tests)
-    if problem is None:
-        made.item = Item(question=new.question.strip(), answer=function_name(new.code) or "")
-    return problem
-
-
-def _read_answer(task: _Task, made: _Made, example: Written, count: int) -> str | None:
-    """The answer and the wrong options as the model states them."""
-    new = made.written
-    if task.answers:
-        others = [answer for answer in task.answers if answer != new.answer]
-        return _settle(task, made, new.answer, others, count)
-    wrong = [without_label(option) for option in new.wrong]
-    new = new.model_copy(update={"answer": without_label(new.answer), "wrong": wrong})
-    problem = answer_problem(new, example, task.limits, task.verify)
-    return problem or _settle(task, made, new.answer, wrong, count)
-
-
-def _settle(task: _Task, made: _Made, answer: str, wrong: Sequence[str], count: int) -> str | None:
-    """Put the options in place; the new example is an item from here on."""
-    new = made.written
-    made.metadata["answer"] = answer
-    options: list[str] = []
-    letter = ""
-    if made.form != "generative":
-        made.metadata["options"] = [answer, *wrong]
-        problem = options_problem(
-            answer,
-            wrong,
-            count=count,
-            max_ratio=task.limits.option_ratio,
-            allow_of_the_above=task.limits.of_the_above,
-        )
-        if problem is not None:
-            return problem
-        if task.limits.options_in_question:
-            for option in (answer, *wrong):
-                if not runs_in(option, new.question):
-                    return f"option_not_in_question: {option[:60]!r}"
-        place = _balanced(task, count, "letter", made.place)
-        options, letter = placed(answer, wrong, place), LETTERS[place]
-        made.metadata |= {"options": options, "answer_letter": letter}
-    made.item = Item(
-        question=new.question.strip(),
-        answer=answer,
-        passage=new.passage.strip(),
-        options=tuple(options),
-        letter=letter,
-        given=() if options else task.answers,
-    )
-    return None
 
 
 async def _verify(task: _Task, made: _Made) -> str | None:
