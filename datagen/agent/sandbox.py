@@ -25,7 +25,15 @@ from typing import Literal
 from datagen.agent.chain import UID_SLOTS, Limits, Tools, command_line, layers, missing
 from datagen.errors import WorkspaceError
 
-__all__ = ["Job", "Limits", "Outcome", "python_program", "run_once", "sandbox_problem"]
+__all__ = [
+    "Job",
+    "Limits",
+    "Outcome",
+    "python_program",
+    "require_sandbox",
+    "run_once",
+    "sandbox_problem",
+]
 
 Ended = Literal["exit", "wall_time", "output", "lost"]
 
@@ -81,6 +89,11 @@ def sandbox_problem() -> str | None:
     except WorkspaceError as error:
         return str(error)
     return None
+
+
+def require_sandbox() -> None:
+    """Raise WorkspaceError where nothing can be run: for whoever would ask a model before."""
+    _prove()
 
 
 def python_program() -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from datagen.agent.sandbox import require_sandbox
 from datagen.errors import DataError, WorkspaceError
 from datagen.generate.verify.verdict import KINDS, Kind, Verdict, spec_problem, verify
 from datagen.llm.ask import Answer, AnswerRejected, Ask
@@ -59,7 +60,7 @@ async def rl_prompts(
     `setup` names a column with code that runs before each test, `spec` says the rest. Prompt
     `task` words the task from `question` and `row`, prompt `solve` asks the student with `task`.
     Rejected: unusable_spec, unfinished (half of the answers or more have no end, so that their
-    share says nothing), too_hard, too_easy.
+    share says nothing), too_hard, too_easy. WorkspaceError where code has no sandbox to run in.
     """
     _check(verifier, samples, min_pass_rate, max_pass_rate, where=f"{seed.source}: rl_prompts")
     wanted = dict(spec or {})
@@ -72,6 +73,8 @@ async def rl_prompts(
     problem = "no task" if not asked else spec_problem(verifier, wanted)
     if problem is not None:
         return [Draft(metadata=metadata, rejected=f"unusable_spec: {problem[:_LONGEST_SHOWN]}")]
+    if verifier == "code":
+        require_sandbox()  # before the first token is paid for
     task = ask.text("task", question=asked, row=dict(seed.row)).strip()
     metadata["prompt"] = task
     try:

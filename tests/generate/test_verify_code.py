@@ -13,7 +13,7 @@ import pytest
 from datagen.generate.verify.code import CodeVerdict, run_tests
 from tests.agent.needs import needs_sandbox
 
-pytestmark = needs_sandbox()
+holds = needs_sandbox()
 
 TRIPLE = "assert triple(2) == 6"
 
@@ -34,6 +34,7 @@ def many(*runs: tuple[str, tuple[str, ...]]) -> list[str]:
     return asyncio.run(run())
 
 
+@holds
 def test_right_code_passes_and_wrong_code_fails_at_its_test() -> None:
     right = verdict("def triple(x):\n    return 3 * x", TRIPLE, "assert triple('a') == 'aaa'")
     assert (right.passed, right.tests_passed) == (True, 2)
@@ -112,6 +113,7 @@ def triple(x):
 }
 
 
+@holds
 def test_no_cheat_passes() -> None:
     reasons = many(*((code, (TRIPLE,)) for code in CHEATS.values()))
     assert dict(zip(CHEATS, reasons, strict=True)) == {
@@ -129,11 +131,14 @@ def test_no_cheat_passes() -> None:
     }
 
 
+@holds
 def test_code_cannot_plant_a_module_for_the_tests() -> None:
     planted = "open('heapq.py', 'w').write('import os; os._exit(3)')\ndef triple(x):\n    return 6"
     assert verdict(planted, f"import heapq\n{TRIPLE}").passed
 
 
+@holds
+@holds
 @pytest.mark.parametrize(
     ("test", "reason"),
     [
@@ -154,6 +159,7 @@ def test_without_tests_nothing_passes(tests: list[str]) -> None:
     assert verdict("def triple(x):\n    return 3 * x", *tests).reason == "no_tests"
 
 
+@holds
 def test_code_that_does_not_parse_and_code_that_raises() -> None:
     assert many(("def triple(x)", (TRIPLE,)), ("1 / 0", (TRIPLE,))) == [
         "code_invalid",
@@ -161,12 +167,14 @@ def test_code_that_does_not_parse_and_code_that_raises() -> None:
     ]
 
 
+@holds
 def test_endless_code_runs_out_of_time() -> None:
     spins = verdict("def triple(x):\n    while True:\n        pass", TRIPLE, timeout_s=1)
     sleeps = verdict("import time\ndef triple(x):\n    time.sleep(60)", TRIPLE, timeout_s=0.1)
     assert (spins.reason, sleeps.reason) == ("time_limit", "time_limit")
 
 
+@holds
 def test_what_tests_do_with_code() -> None:
     """Objects, iterators, callbacks, changed arguments, expected exceptions, imports, set-up."""
     runs = {
@@ -188,6 +196,10 @@ def test_what_tests_do_with_code() -> None:
         "def bits(x):\n    return {(1, 2): [b'x', {x}, 1 << 20000, 2j, None]}": (
             "assert bits(1) == {(1, 2): [b'x', {1}, 1 << 20000, 2j, None]}"
         ),
+        "from fractions import Fraction\nimport datetime as d\ndef both():\n"
+        "    return Fraction(1, 3), d.date(2024, 2, 29)": (
+            "assert both() == (Fraction(1, 3), d.date(2024, 2, 29))"
+        ),
         "def one():\n    return 1": "def test_one():\n    assert one() == 1",
     }
     assert many(*((code, (test,)) for code, test in runs.items())) == ["passed"] * len(runs)
@@ -195,6 +207,7 @@ def test_what_tests_do_with_code() -> None:
     assert not verdict("def one():\n    return 2", "def test_one():\n    assert one() == 1").passed
 
 
+@holds
 def test_the_order_of_a_set_does_not_change_from_run_to_run() -> None:
     code = "def order():\n    return ''.join({'a', 'b', 'c', 'd', 'e', 'f'})"
     seen = {verdict(code, "assert False, order()").detail for _ in range(3)}
@@ -204,6 +217,7 @@ def test_the_order_of_a_set_does_not_change_from_run_to_run() -> None:
 DATA = os.environ.get("DATAGEN_DATA")
 
 
+@holds
 @pytest.mark.skipif(not DATA, reason="set DATAGEN_DATA to the folder of real data")
 def test_reference_solutions_pass_their_own_tests() -> None:
     with gzip.open(Path(DATA or "") / "bench" / "mbpp_all.jsonl.gz", "rt") as lines:

@@ -252,10 +252,10 @@ def _joined_problem(value: Any, schema: Any, root: Any, at: str, depth: int) -> 
     return None
 
 
-def json_problem(answer: str, spec: Mapping[str, Any]) -> str | None:
-    """Why an answer is not the JSON that `spec["schema"]` asks for, or None where it is."""
+def json_problem(answer: str, schema: Any) -> str | None:
+    """Why an answer is not the JSON that a usable schema asks for, or None where it is."""
     try:
         value = read_json(answer)
     except (ValueError, RecursionError) as error:
         return f"no JSON: {error}"[:160]
-    return value_problem(value, spec["schema"], spec["schema"])
+    return value_problem(value, schema, schema)

@@ -20,7 +20,6 @@ import sys
 import time
 import types
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from datagen.generate.verify.line import CodeGone, OutOfTime, Peer
@@ -89,7 +88,9 @@ def proctor() -> None:
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        adjusted = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(adjusted, b"1000")
+        os.close(adjusted)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     peer, process = start_candidate(task["source"], task["wall_s"])
     verdict = examine(task, peer)

@@ -98,8 +98,10 @@ async def verify(kind: Kind, answer: str, spec: Mapping[str, Any]) -> Verdict:
         raise DataError(f"no answer can be verified: {problem}", fix="correct the spec")
     if kind == "code":
         return await _code(answer, CodeSpec.model_validate(spec))
-    checks = {"exact": exact_problem, "json": json_problem, "form": form_problem}
-    found = checks[kind](answer, spec)
+    if kind == "json":
+        found = json_problem(answer, JsonSpec.model_validate(spec).schema_)
+    else:
+        found = (exact_problem if kind == "exact" else form_problem)(answer, spec)
     return Verdict(passed=found is None, detail=found or "")
 
 
