@@ -279,6 +279,20 @@ def _benchmarks(compiler: _Compiler, corpus: CorpusSpec) -> dict[str, Any]:
     return {name: pin_benchmark(compiler.workspace, compiler.profile, name) for name in names}
 
 
+def _ordered_draws(
+    mixtures: Sequence[Loaded[MixtureSpec]], texts: Mapping[str, Sequence[Draw]]
+) -> set[Draw]:
+    """The draws whose records say by a metadata key where they come in a curriculum."""
+    return {
+        draw
+        for mixture in mixtures
+        for category in mixture.spec.categories.values()
+        if category.order is not None
+        for text in category.draw
+        for draw in texts[text]
+    }
+
+
 def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
     """Compile a request to steps in topological order; nothing is read but specs and pins."""
     compiler = _Compiler(workspace, request)
@@ -306,13 +320,14 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
         )
         for draw in draws
     ]
+    ordered = _ordered_draws(mixtures, texts)
     budget = request.tokens or profile.spec.budget_tokens
     # A profile of one's own is a file somewhere; where it lies is nobody's business in a build.
     name = Path(request.profile or workspace.file.spec.default_profile).name
     compiler.add(
         "mix",
         "mix",
-        rendered,
+        [*rendered, *(final[draw] for draw in draws if draw in ordered)],
         {
             "mixture": mixture.spec.name,
             "mixtures": {m.spec.name: mixture_arguments(m.spec) for m in mixtures},

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from datagen.plan.execute import StepContext
-from datagen.plan.kinds import balance, curation, dedup, diversity, generation, packing
+from datagen.plan.kinds import balance, curation, dedup, diversity, generation, mixing, packing
 
 _SHARDS = (
     "datagen.record",
@@ -162,10 +162,10 @@ KINDS: Mapping[str, StepKind] = {
         libraries=("tokenizers", "jinja2", "numpy", "xxhash"),
     ),
     "mix": StepKind(
-        partitions=packing.one_partition,
-        run=packing.run_mix,
+        partitions=mixing.one_partition,
+        run=mixing.run_mix,
         code=(
-            "datagen.plan.kinds.packing",
+            "datagen.plan.kinds.mixing",
             "datagen.mix.allocate",
             "datagen.mix.order",
             "datagen.shards.draws",
@@ -179,6 +179,7 @@ KINDS: Mapping[str, StepKind] = {
         partitions=packing.pack_partitions,
         run=packing.run_pack,
         code=(
+            "datagen.plan.kinds.mixing",
             "datagen.plan.kinds.packing",
             "datagen.pack.arrange",
             "datagen.pack.best_fit",

@@ -1,4 +1,4 @@
-"""The steps from records to rows: tokens, the mixture's order, and the packed build."""
+"""The steps from records to rows: their tokens, and the packed build."""
 
 from __future__ import annotations
 
@@ -7,38 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from datagen.generate.stamp import reject_record
-from datagen.mix.allocate import allocate_mixture
-from datagen.mix.order import draw, interleave
-from datagen.mix.schedule import Phase, phases_of
-from datagen.pack.arrange import Rows, arrange, fits_row
+from datagen.pack.arrange import Rows, arrange
 from datagen.pack.render import Renderer
 from datagen.pack.rows import Documents, token_rows
 from datagen.plan.execute import StepContext
+from datagen.plan.kinds.mixing import ORDER_SCHEMA, Ints
 from datagen.plan.kinds.sieve import input_shards, shard
 from datagen.record import Reject
 from datagen.shards.parquet import read_batches, write_parquet
 from datagen.shards.records import read_records, reject_batch
 from datagen.shards.schema import DOCUMENT_SCHEMA, REJECT_SCHEMA, TOKEN_ROW_SCHEMA
-from datagen.workspace.specs import MixtureSpec, TokenizerSpec
+from datagen.workspace.specs import TokenizerSpec
 
 _RENDER_RECORDS = 512
-
-ORDER_SCHEMA = pa.schema(
-    [
-        ("phase", pa.int32()),
-        ("category", pa.int32()),
-        ("input", pa.int32()),
-        ("document", pa.int64()),
-        ("n_tokens", pa.int32()),
-    ]
-)
-"""One row a drawn document, in the mixture's order: which input step, which of its documents."""
-
-Ints = npt.NDArray[np.int64]
 
 
 def token_partitions(context: StepContext) -> int:
@@ -74,135 +58,6 @@ def run_tokens(context: StepContext, partitions: Sequence[int]) -> None:
         context.progress.advance(rows=entry.rows, tokens=entry.tokens)
 
 
-def one_partition(context: StepContext) -> int:
-    """The order is drawn over everything at once."""
-    return 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pool:
-    """The documents of every input, end to end: lengths, and where each input begins."""
-
-    lengths: Ints
-    splittable: npt.NDArray[np.bool_]
-    begins: Mapping[str, int]
-    ends: Mapping[str, int]
-
-    def of(self, names: Sequence[str]) -> Ints:
-        """The numbers of all documents of some inputs."""
-        ranges = [np.arange(self.begins[name], self.ends[name]) for name in names]
-        return np.concatenate([np.zeros(0, np.int64), *ranges])
-
-
-def _pool(context: StepContext, names: Sequence[str]) -> _Pool:
-    lengths: list[Ints] = [np.zeros(0, np.int64)]
-    splittable: list[npt.NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
-    begins, ends, count = {}, {}, 0
-    for name in names:
-        begins[name] = count
-        columns = ["n_tokens", "splittable"]
-        for batch in read_batches(context.inputs[name].paths(), columns):
-            lengths.append(batch.column(0).to_numpy().astype(np.int64))
-            splittable.append(batch.column(1).to_numpy(zero_copy_only=False))
-            count += batch.num_rows
-        ends[name] = count
-    return _Pool(
-        lengths=np.concatenate(lengths),
-        splittable=np.concatenate(splittable),
-        begins=begins,
-        ends=ends,
-    )
-
-
-def _phases(arguments: Mapping[str, Any]) -> list[Phase]:
-    budget = arguments["budget_tokens"]
-    mixtures = {
-        name: MixtureSpec.model_validate({**spec, "title": "", "horizon_tokens": budget})
-        for name, spec in arguments["mixtures"].items()
-    }
-    return phases_of(mixtures[arguments["mixture"]], budget, mixtures.__getitem__)
-
-
-def run_mix(context: StepContext, partitions: Sequence[int]) -> None:
-    """Share the budget out, draw each recipe's documents epoch by epoch, interleave them."""
-    arguments = context.arguments
-    inputs = list(context.step.inputs)
-    pool = _pool(context, inputs)
-    fits = fits_row(pool.lengths, pool.splittable, arguments["row_tokens"])
-    steps_of = {text: [f"tokens/{d}" for d in names] for text, names in arguments["draws"].items()}
-    documents = {text: pool.of(steps)[fits[pool.of(steps)]] for text, steps in steps_of.items()}
-    available = {text: int(pool.lengths[found].sum()) for text, found in documents.items()}
-    drawn = np.zeros(len(pool.lengths), np.int64)
-    used = dict.fromkeys(documents, 0)
-    batches, report = [], []
-    for number, phase in enumerate(_phases(arguments)):
-        context.check_stop()
-        shares = allocate_mixture(
-            phase.mixture,
-            phase.tokens,
-            available,
-            used=used,
-            where=f"mixtures/{phase.name}.yaml",
-        )
-        parts: list[Ints] = []
-        part_category: list[int] = []
-        for category, allocation in enumerate(shares.categories):
-            for recipe in shares.draws.get(allocation.category, ()):
-                found = documents[recipe.category]
-                seed = arguments["seed"] + number
-                chosen = found[
-                    draw(pool.lengths[found], recipe.tokens, seed=seed, drawn=drawn[found])
-                ]
-                np.add.at(drawn, chosen, 1)
-                used[recipe.category] += int(pool.lengths[chosen].sum())
-                parts.append(chosen)
-                part_category.append(category)
-            report.append(
-                {
-                    "phase": phase.name,
-                    "category": allocation.category,
-                    "requested": round(
-                        100
-                        * allocation.requested_share
-                        * phase.tokens
-                        / arguments["budget_tokens"],
-                        4,
-                    ),
-                    "capped": allocation.capped,
-                    "available_tokens": sum(
-                        available[text]
-                        for text in phase.mixture.categories[allocation.category].draw
-                    ),
-                }
-            )
-        batches.append(_order_batch(number, parts, part_category, pool, inputs))
-    entry = write_parquet(context.directory, shard("shards", 0), batches, ORDER_SCHEMA)
-    context.commit(0, [entry], {"report": report, "too_long": int((~fits).sum())})
-    context.progress.advance(rows=entry.rows)
-
-
-def _order_batch(
-    phase: int, parts: Sequence[Ints], categories: Sequence[int], pool: _Pool, inputs: Sequence[str]
-) -> pa.RecordBatch:
-    merged = interleave([pool.lengths[part] for part in parts])
-    offsets = np.cumsum([0, *(len(part) for part in parts)])
-    flat = np.concatenate([np.zeros(0, np.int64), *parts])
-    chosen = flat[offsets[merged.part] + merged.nth]
-    begins = np.array([pool.begins[name] for name in inputs], np.int64)
-    home = np.searchsorted(begins, chosen, side="right") - 1
-    # Inputs without documents share their begin with the next one: take the last that begins here.
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array(np.full(len(chosen), phase), pa.int32()),
-            pa.array(np.asarray(categories, np.int64)[merged.part], pa.int32()),
-            pa.array(home, pa.int32()),
-            pa.array(chosen - begins[home], pa.int64()),
-            pa.array(pool.lengths[chosen], pa.int32()),
-        ],
-        schema=ORDER_SCHEMA,
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layout:
     """Where every token of the build goes, before one is copied."""
@@ -234,6 +89,7 @@ def _layout(context: StepContext) -> _Layout:
         phase=columns["phase"],
         capacity=context.arguments["row_tokens"],
         seed=context.arguments["seed"],
+        ordered=_ordered(context.inputs["mix"].manifest.extra["report"]),
     )
     layout = _Layout(
         documents=documents,
@@ -244,6 +100,12 @@ def _layout(context: StepContext) -> _Layout:
     )
     context.memo["layout"] = layout
     return layout
+
+
+def _ordered(report: Sequence[Mapping[str, Any]]) -> set[int]:
+    """The phases in which some category follows a curriculum."""
+    phases = list(dict.fromkeys(entry["phase"] for entry in report))
+    return {phases.index(entry["phase"]) for entry in report if entry["order"] is not None}
 
 
 def _document_batches(context: StepContext, inputs: Sequence[str]) -> Iterator[pa.RecordBatch]:
