@@ -2,7 +2,7 @@
 
 DATAGEN_DATA=... python scripts/bench/legal_html.py [--pages]
 
-Prints, for the 30 pages of tests/keys/legal_html.yaml, what each extractor gets wrong (trafilatura
+Prints, for the pages of the keys in tests/keys, what each extractor gets wrong (trafilatura
 is scored where it is installed: pip install trafilatura), then reads all pages in limited processes
 and lists the ones refused, the ones that look odd, and the slowest.
 """
@@ -28,7 +28,7 @@ from datagen.generate.html.limits import Limits, Refusal
 from datagen.generate.html.pool import PagePool
 from datagen.generate.html.tree import parse
 from datagen.generate.html_document import html_document
-from tests.keys.score import misses, read_key
+from tests.keys.score import HELD_OUT, KEY, misses, read_key
 
 MIB = 1 << 20
 FEW_LETTERS = 100
@@ -63,15 +63,16 @@ def ours(html: str) -> str:
     return read_page(html, most_bytes=16 * MIB).text
 
 
-def score(pages: dict[str, dict[str, Any]], show: bool) -> None:
-    """Print how many keyed pages each extractor gets right, and what it misses."""
+def score(pages: dict[str, dict[str, Any]], path: Path, show: bool) -> None:
+    """Print how many pages of a key each extractor gets right, and what it misses."""
+    print(f"{path.name}:")
     readers: dict[str, Callable[[str], str]] = {html_document.__name__: ours}
     other = trafilatura_markdown()
     if other is None:
         print("trafilatura is not installed: it is left out")
     else:
         readers[f"trafilatura {importlib.metadata.version('trafilatura')}"] = other
-    key = read_key()
+    key = read_key(path)
     for name, reader in readers.items():
         start = time.process_time()
         wrong = {e["id"]: misses(reader(pages[e["id"]]["html"]), e) for e in key}
@@ -136,10 +137,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pages", action="store_true", help="show every miss of every page")
     show = parser.parse_args().pages
-    path = Path(os.environ["DATAGEN_DATA"]) / "legal" / "legal_html.jsonl.gz"
-    with gzip.open(path, "rt", encoding="utf-8") as file:
+    data = Path(os.environ["DATAGEN_DATA"]) / "legal" / "legal_html.jsonl.gz"
+    with gzip.open(data, "rt", encoding="utf-8") as file:
         pages = {row["id"]: row for row in map(json.loads, file)}
-    score(pages, show)
+    for path in (KEY, HELD_OUT):
+        score(pages, path, show)
     read_all(pages)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -17,7 +18,7 @@ from datagen.generate.html.encoding import TooLarge, decode, mend, unpack
 from datagen.generate.html.extract import Page, read_page
 from datagen.generate.html.split import sections
 from datagen.generate.html.tree import BadPage
-from tests.keys.score import misses, read_key
+from tests.keys.score import HELD_OUT, KEY, misses, read_key
 
 MOST = 1 << 24
 
@@ -267,12 +268,16 @@ def test_depth_costs_no_recursion() -> None:
 
 
 @pytest.mark.skipif("DATAGEN_DATA" not in os.environ, reason="DATAGEN_DATA names no real pages")
-def test_at_least_27_of_the_30_keyed_pages_are_right() -> None:
+@pytest.mark.parametrize(("key", "size", "most_wrong"), [(KEY, 30, 3), (HELD_OUT, 8, 1)])
+def test_keyed_pages_are_right(key: Path, size: int, most_wrong: int) -> None:
     path = Path(os.environ["DATAGEN_DATA"]) / "legal" / "legal_html.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8") as file:
         pages = {row["id"]: row["html"] for row in map(json.loads, file)}
-    wrong = {e["id"]: m for e in read_key() if (m := misses(read(pages[e["id"]]).text, e))}
-    assert len(read_key()) == 30 and len(wrong) <= 3, wrong
+    entries = read_key(key)
+    for entry in entries:
+        assert hashlib.sha256(pages[entry["id"]].encode()).hexdigest() == entry["sha256"]
+    wrong = {e["id"]: m for e in entries if (m := misses(read(pages[e["id"]]).text, e))}
+    assert len(entries) == size and len(wrong) <= most_wrong, wrong
 
 
 def test_decode_names_what_it_read() -> None:

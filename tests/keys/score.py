@@ -10,14 +10,15 @@ from typing import Any
 import yaml
 
 KEY = Path(__file__).with_name("legal_html.yaml")
+HELD_OUT = Path(__file__).with_name("legal_html_held_out.yaml")
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _LEAD = r"^[ \t>]*"
 _BULLETS = r"[-–—•*+]"
 
 
-def read_key() -> list[dict[str, Any]]:
-    """The entries of the key, one a page."""
-    entries: list[dict[str, Any]] = yaml.safe_load(KEY.read_text(encoding="utf-8"))
+def read_key(path: Path = KEY) -> list[dict[str, Any]]:
+    """The entries of a key, one a page."""
+    entries: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return entries
 
 

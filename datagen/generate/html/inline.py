@@ -11,6 +11,7 @@ BREAK = "\x1e"
 
 _IGNORED = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff\x00-\x08\x0b\x0c\x0e-\x1d\x1f]")
 _BLANK_LINE = re.compile(r"[ \t\r]*\n[ \t\r]*(?:\n[ \t\r]*)+")
+_BULLET_LINE = re.compile(r"[ \t\r]*\n[ \t]*(?=[-–•] \S)")
 _WRAPPED = re.compile(r"\S[ \t\r]*\n[ \t\r]*\n\s*\S")
 _SPACE = re.compile(r"[^\S\x1e]+")
 # Pretty-printed HTML puts a line break before the point that follows a link. A browser shows it;
@@ -37,7 +38,7 @@ def paragraphs(pieces: list[str], *, one: bool = False) -> list[str]:
     wrapped = not one and any(_WRAPPED.search(piece) for piece in pieces)
     text = _IGNORED.sub("", "".join(pieces))
     if wrapped:
-        text = _BLANK_LINE.sub(BREAK * 2, text)
+        text = _BULLET_LINE.sub(BREAK, _BLANK_LINE.sub(BREAK * 2, text))
     text = _AFTER_OPENING.sub(r"\1", _BEFORE_POINT.sub(r"\1", text))
     text = _SPACE.sub(" ", text)
     text = _SECTION_SIGN.sub(r"\1 ", text)

@@ -20,7 +20,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
-from datagen.errors import DataError
+from datagen.errors import WorkspaceError
 from datagen.generate.html import worker as worker_module
 from datagen.generate.html.extract import Page
 from datagen.generate.html.limits import (
@@ -71,7 +71,7 @@ class _Worker:
             started = -1
         if started != READY:
             self.end()
-            raise DataError(
+            raise WorkspaceError(
                 "the process that reads HTML does not start",
                 where="generate.html",
                 fix="pip install 'datagen[text]'; it must import selectolax",
@@ -193,6 +193,6 @@ class PagePool:
 @functools.cache
 def shared_pool(limits: Limits) -> PagePool:
     """The pool of this process for these limits: as many workers as there are cores, at most 8."""
-    pool = PagePool(limits, workers=min(len(os.sched_getaffinity(0)), _MOST_WORKERS))
+    pool = PagePool(limits, workers=min(os.cpu_count() or 1, _MOST_WORKERS))
     atexit.register(pool.close)
     return pool
