@@ -28,6 +28,7 @@ _CONNECT_S = 5.0
 # Many servers drop a connection that was idle for 5 s: never send into one about to go.
 _LONGEST_IDLE_S = 4.0
 _FAMILY_DELAY_S = 0.25
+_BUFFER = 64 << 10
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
 
 
@@ -54,6 +55,8 @@ class Post:
         # In the order of their deadlines, because all have the same time: one timer is enough.
         self._under_way: dict[_Connection, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        # One for all connections: what a read brings is taken out before the next read begins.
+        self._buffer = memoryview(bytearray(_BUFFER))
 
     async def __call__(self, body: bytes) -> Reply:
         """Send a body and wait for the whole reply, `timeout_s` from sending; raises `Fault`."""
@@ -105,7 +108,7 @@ class Post:
         try:
             async with asyncio.timeout(limit_s):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(self.max_bytes),
+                    lambda: _Connection(self.max_bytes, self._buffer),
                     self._host,
                     self._port,
                     ssl=self._context,
@@ -129,13 +132,14 @@ class Post:
             connection.end("timeout", f"no answer within {self._timeout_s:g} s")
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(asyncio.BufferedProtocol):
     """One connection: reads the reply to the one request under way, and expects nothing else."""
 
-    __slots__ = ("_answered", "_max_bytes", "_reader", "_transport", "idle_since")
+    __slots__ = ("_answered", "_buffer", "_max_bytes", "_reader", "_transport", "idle_since")
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, buffer: memoryview) -> None:
         self.idle_since = 0.0
+        self._buffer = buffer
         self._max_bytes = max_bytes
         self._transport: asyncio.Transport | None = None
         self._reader: ReplyReader | None = None
@@ -176,12 +180,15 @@ class _Connection(asyncio.Protocol):
             for name, value in _KEEP_ALIVE:
                 raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, hint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, size: int) -> None:
         if self._answered is None or self._reader is None:
             self.drop()  # nobody asked
             return
         try:
-            reply = self._reader.feed(data)
+            reply = self._reader.feed(bytes(self._buffer[:size]))
         except Garbled as error:
             self.end("cut_body", f"not an HTTP answer: {error}")
         except TooLarge:

@@ -144,7 +144,7 @@ class Ledger:
         """Record an answer; returns once it is durable, with the answer that stands."""
         if self._closed:
             raise RuntimeError("the ledger is closed")
-        text = answer.encode().decode()
+        encoded = answer.encode()
         messages = [{"role": role, "content": content} for role, content in request.messages]
         row = (
             request.key(),
@@ -153,8 +153,8 @@ class Ledger:
             request.prompt,
             request.prompt_sha256,
             orjson.dumps(messages).decode(),
-            text,
-            _digest(text),
+            encoded.decode(),
+            _digest(encoded),
         )
         pending = _Pending(row, asyncio.get_running_loop())
         self._queue.put(pending)
@@ -232,8 +232,9 @@ class Ledger:
 
     def _decoded(self, key: str, text: str, digest: str) -> Completion:
         try:
-            if _digest(text) == digest:
-                return Completion.decode(text.encode())
+            encoded = text.encode()
+            if _digest(encoded) == digest:
+                return Completion.decode(encoded)
         except (ValueError, KeyError, TypeError, AttributeError):
             pass
         raise DataError(
@@ -285,8 +286,8 @@ def _settle(results: list[tuple[_Pending, object]]) -> None:
             pending.done.set_result(result if isinstance(result, Completion) else None)
 
 
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+def _digest(encoded: bytes) -> str:
+    return hashlib.blake2b(encoded, digest_size=8).hexdigest()
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -18,11 +18,13 @@ from pydantic import ValidationError
 from datagen.errors import WorkspaceError
 from datagen.workspace.specs import Sampling
 
+_DEFAULTS = Sampling()
+
 
 def sampling_with(base: Any | None, changes: Mapping[str, Any] | None, *, where: str) -> Sampling:
     """Lay `changes` over a recipe's sampling (a spec, a mapping, or None for the defaults)."""
-    if isinstance(base, Sampling) and not changes:
-        return base
+    if not changes and (base is None or isinstance(base, Sampling)):
+        return _DEFAULTS if base is None else base
     fields = {**(dict(base) if base is not None else {}), **(changes or {})}
     try:
         return Sampling.model_validate(fields)
