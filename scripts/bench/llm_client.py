@@ -1,26 +1,25 @@
 """CPU milliseconds a model call: ours (retry, validation, durable ledger) beside plain openai.
 
-python scripts/bench/llm_client.py [--calls 1500] [--at-once 256]
+python scripts/bench/llm_client.py [--calls 4000] [--at-once 512]
 
-A scripted server in another process answers after 20 ms with about 300 tokens. CPU time is that of
-this process alone, so the server does not count; the warm line asks again, out of the ledger.
+`fast_server.py` in another process answers after 20 ms with about 300 tokens. CPU time is that of
+this process alone, so the server does not count; the warm line asks again, out of the ledger. The
+lines in between add one layer each.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import openai
+from fast_server import running
 from pydantic import BaseModel
 
 from datagen.llm.ask import SeedAsk
@@ -28,9 +27,10 @@ from datagen.llm.client import Client
 from datagen.llm.ledger import Ledger
 from datagen.llm.prompts import Prompt
 from datagen.llm.teacher import Teacher
+from datagen.llm.transport import Transport
+from datagen.llm.wire import Request, sampling_with
 from datagen.workspace.specs import EndpointSpec, ModelSpec
 
-ROOT = Path(__file__).resolve().parents[2]
 MODEL = ModelSpec(name="scripted", title="Scripted", licence="none", served_as="scripted")
 PAGE = " ".join(f"word{i}" for i in range(300))
 PROMPT = Prompt.parse(
@@ -38,24 +38,28 @@ PROMPT = Prompt.parse(
 )
 
 
-class Facts(BaseModel):
+class Said(BaseModel):
     """What the calls are parsed into."""
 
-    items: list[str]
+    answer: str
 
 
-@contextlib.contextmanager
-def scripted_server() -> Iterator[str]:
-    """Run the tests' server in a process of its own; yields its URL."""
-    command = [sys.executable, "-m", "tests.servers", "--delay", "0.02"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+SCHEMA = Said.model_json_schema()
+
+
+def request(number: int) -> Request:
+    """The request of a call, for the layers below prompts."""
+    return Request(
+        model="scripted",
+        revision="unknown",
+        served_as="scripted",
+        prompt="extract",
+        prompt_sha256=PROMPT.sha256,
+        messages=(("system", "Read."), ("user", f"{number} {PAGE}")),
+        sampling=sampling_with(None, None, where="bench"),
+        seed=0,
+        schema=SCHEMA,
     )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.communicate()
 
 
 async def timed(
@@ -87,7 +91,7 @@ def cpu_seconds() -> float:
 
 async def measure(url: str, calls: int, at_once: int, ledger_at: Path) -> None:
     """Measure each client against the same server."""
-    schema = {"name": "Facts", "schema": Facts.model_json_schema()}
+    schema = {"name": "Said", "schema": SCHEMA}
     plain = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
 
     async def with_openai(number: int) -> None:
@@ -96,37 +100,48 @@ async def measure(url: str, calls: int, at_once: int, ledger_at: Path) -> None:
             messages=[{"role": "user", "content": f"{number} {PAGE}"}],
             response_format={"type": "json_schema", "json_schema": schema},
         )
-        Facts.model_validate_json(answer.choices[0].message.content or "")
+        Said.model_validate_json(answer.choices[0].message.content or "")
 
     await timed("openai, validation only", calls, at_once, with_openai)
     await plain.close()
     endpoint = EndpointSpec(url=url, max_concurrency=at_once)
+    transport = Transport(endpoint, timeout_s=60.0, max_bytes=1 << 20)
+    await timed("send", calls, at_once, lambda number: transport.send(request(number).encoded()))
+    await transport.close()
+    async with Client(MODEL, [endpoint]) as client:
+        await timed("send, retry", calls, at_once, lambda number: client.complete(request(number)))
     with Ledger(ledger_at) as ledger:
-        for name in ("datagen", "datagen, answered by the ledger"):
-            async with Client(MODEL, [endpoint]) as client:
-                teacher = Teacher(client, ledger)
+        async with Client(MODEL, [endpoint]) as client:
+            teacher = Teacher(client, ledger)
+            await timed(
+                "send, retry, ledger",
+                calls,
+                at_once,
+                lambda number: teacher.answer(request(number)),
+            )
 
-                async def ours(number: int, teacher: Teacher = teacher) -> None:
-                    ask = SeedAsk(
-                        teacher,
-                        {"extract": PROMPT},
-                        source="bench",
-                        row_key=str(number),
-                        build_seed=0,
-                        max_calls=2,
-                    )
-                    await ask("extract", into=Facts, page=PAGE, number=number)
+            async def ours(number: int) -> None:
+                ask = SeedAsk(
+                    teacher,
+                    {"extract": PROMPT},
+                    source="bench",
+                    row_key=str(number),
+                    build_seed=0,
+                    max_calls=2,
+                )
+                await ask("extract", into=Said, page=PAGE, number=number)
 
+            for name in ("datagen: all of it", "datagen, answered by the ledger"):
                 await timed(name, calls, at_once, ours)
 
 
 def main() -> None:
     """Parse, start the server, measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=1500)
-    parser.add_argument("--at-once", type=int, default=256)
+    parser.add_argument("--calls", type=int, default=4000)
+    parser.add_argument("--at-once", type=int, default=512)
     given = parser.parse_args()
-    with scripted_server() as url, tempfile.TemporaryDirectory() as folder:
+    with running(0.02) as (url, _), tempfile.TemporaryDirectory() as folder:
         asyncio.run(measure(url, given.calls, given.at_once, Path(folder) / "ledger.sqlite"))
 
 
