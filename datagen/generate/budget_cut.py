@@ -15,10 +15,10 @@ from datagen.generate.document import document
 from datagen.generate.reasoned import (
     answer_problem,
     expected_answer,
-    final_answer,
     reasoned,
     with_reasoning,
 )
+from datagen.generate.verify.exact import final_answer
 from datagen.llm.ask import Ask
 from datagen.record import Draft, Message, Seed, TokenCutter
 
@@ -101,7 +101,7 @@ async def _row(
         **row.metadata,
         "form": "reasoning",
         "question": next((turn.content for turn in reversed(turns) if turn.role == "user"), ""),
-        "answer": final_answer(said) or said,
+        "answer": final_answer(said, marked=True) or said,
         "expected": expected,
         "verified": expected is not None,
         "reasoning_from": "source",

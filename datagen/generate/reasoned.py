@@ -12,15 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 from datagen.generate.document import document
-from datagen.generate.items.normalise import number_of, same_answer
+from datagen.generate.verify.exact import final_answer, normal, read_number, same_number
 from datagen.llm.ask import Answer, AnswerRejected, Ask
 from datagen.record import Draft, Message, Seed
 
 _THINK, _END_THINK = "<think>", "</think>"
-_ANSWER_LINE = re.compile(
-    r"^[\s>*_#]*(?:the\s+)?(?:final\s+)?answer(?:\s+is)?[\s*_]*[:=][\s*_]*(\S.*)$",
-    re.IGNORECASE | re.MULTILINE,
-)
+# A letter alone is more likely a variable, and a sign before a name is no punctuation.
+_WORDS = re.compile(r"[^\W\d_]{2,}(?:\s+[^\W\d_]+)*")
+_SIGNED = re.compile(r"[\s$*_(]*[-+−]")
 _FRACTION = re.compile(r"\\[dt]?frac\{([^{}]+)\}\{([^{}]+)\}")
 _SPACING = re.compile(r"\\[,;!: ]|[\s$]")
 
@@ -62,7 +61,7 @@ async def reasoned(
     chosen = next((n for n, problem in enumerate(problems) if problem is None), 0)
     best = samples[chosen]
     found |= {
-        "answer": final_answer(best.value) or best.value,
+        "answer": final_answer(best.value, marked=True) or best.value,
         "verified": expected is not None and problems[chosen] is None,
         "reasoning_from": "model",
     }
@@ -83,21 +82,14 @@ def with_reasoning(message: Message) -> Message:
     return replace(message, reasoning=thoughts.strip() or None, content=content.strip())
 
 
-def final_answer(text: str) -> str | None:
-    r"""What a worked answer ends in: the last `\boxed{...}`, `#### ...` or `Answer: ...` line."""
-    if boxed := _boxed(text):
-        return boxed
-    _, mark, rest = text.rpartition("####")
-    if mark and rest.strip():
-        return rest.strip().splitlines()[0].strip()
-    lines = _ANSWER_LINE.findall(text)
-    return lines[-1].lstrip("*_` ").rstrip("*_`. \t") if lines else None
-
-
 def agrees(said: str, expected: str) -> bool:
-    """Whether two final answers are one: as numbers, as formulas sign by sign, or as words."""
-    if number_of(expected) is not None or re.fullmatch(r"[^\W\d_]+(?:\s+[^\W\d_]+)*", expected):
-        return same_answer(said, expected)
+    """Whether two final answers are one: as numbers, as words, or else sign by sign."""
+    number = read_number(expected)
+    if number is not None:
+        found = read_number(said)
+        return found is not None and same_number(found, number)
+    if _WORDS.fullmatch(expected) and not _SIGNED.match(said):
+        return normal(said) == normal(expected)
     return _formula(said) == _formula(expected)
 
 
@@ -115,14 +107,14 @@ def expected_answer(seed: Seed, column: str | None) -> str | None:
     known: Any = seed.row.get(column) if column is not None else None
     if known is None or not str(known).strip():
         return None
-    return final_answer(str(known)) or str(known).strip()
+    return final_answer(str(known), marked=True) or str(known).strip()
 
 
 def answer_problem(text: str, expected: str | None) -> str | None:
     """Why an answer cannot be kept beside the one that is known; None where none is known."""
     if expected is None:
         return None
-    said = final_answer(text)
+    said = final_answer(text, marked=True)
     if said is None:
         return "no_final_answer: no line says 'Answer: ...'"
     return None if agrees(said, expected) else f"wrong_answer: {said[:80]!r} is not {expected!r}"
@@ -133,17 +125,6 @@ def _problem(sample: Answer[str], expected: str | None) -> str | None:
     if not (sample.reasoning or "").strip():
         return "no_reasoning: the server gave the answer alone"
     return answer_problem(sample.value, expected)
-
-
-def _boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{...}`, inner braces included."""
-    _, mark, rest = text.rpartition("\\boxed{")
-    depth = 1
-    for place, character in enumerate(rest if mark else ""):
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return rest[:place].strip() or None
-    return None
 
 
 def _formula(text: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datagen.generate.reasoned import agrees, final_answer, with_reasoning
+from datagen.generate.reasoned import agrees, with_reasoning
 from datagen.record import Draft, Message
 from datagen.workspace.load import parse
 from datagen.workspace.specs import ModelSpec
@@ -148,6 +148,9 @@ def test_the_pin_asks_for_medium_effort() -> None:
     [
         ("$1,000.00", "1000", True),
         ("396 pencils", "396", True),
+        ("-x", "x", False),
+        ("-pi", "pi", False),
+        ("x^2 - 1", "x^2 1", False),
         ("x = -4", "x = 4", False),
         ("$x=4$", "x = 4", True),
         ("\\frac{5}{18}", "5/18", True),
@@ -162,21 +165,6 @@ def test_the_pin_asks_for_medium_effort() -> None:
 )
 def test_final_answers_agree(said: str, expected: str, same: bool) -> None:
     assert agrees(said, expected) is same
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("Answer: 3\nNo wait.\nFinal answer: **4**.", "4"),
-        ("The answer is: Mira", "Mira"),
-        ("we get \\boxed{\\frac{1}{2}} here", "\\frac{1}{2}"),
-        ("\\boxed{1", None),
-        ("He gave no answer. Nothing.", None),
-        ("Answer:", None),
-    ],
-)
-def test_the_final_answer_is_the_last_one(text: str, found: str | None) -> None:
-    assert final_answer(text) == found
 
 
 @given(number=st.integers(-(10**9), 10**9), other=st.integers(-(10**9), 10**9))
