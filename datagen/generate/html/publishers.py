@@ -21,8 +21,6 @@ HEADING_CLASSES = {
     "title-annex-1": 2,
     "title-annex-2": 3,
     "oj-ti-annex": 2,
-    "cohead1": 2,
-    "cohead2": 2,
     "docheading": 2,
     "docheading2": 3,
     "title-article-norm": 3,
@@ -55,11 +53,12 @@ SITE_WORDS = frozenset(
     " leftsidebar sitesearch searchbox searchform globalsearch topbar utilitynav".split()
 )
 SITE_BEGINNINGS = ("breadcrumb", "footer", "cookie", "navbar", "megamenu")
-# Names that count only as a whole class or id.
+# Names that count only as a whole class or id; the last line are Nevada's tables of contents.
 SITE_NAMES = frozenset(
     "header site-header page-header siteheader pageheader no-print d-print-none hidden-print"
     " print-hide page_header skip-to skip-link back-to-top backtotop usa-banner headerbuttons"
-    " region-header region-footer region-sidebar-first region-sidebar-second".split()
+    " region-header region-footer region-sidebar-first region-sidebar-second"
+    " cohead1 cohead2 cohead3 cohead4 coleadline".split()
 )
 HIDDEN_NAMES = frozenset(
     "visually-hidden visuallyhidden sr-only screen-reader-text screenreader element-invisible"
@@ -89,7 +88,7 @@ _PHRASES = re.compile(
     | all\srights\sreserved | (Â?©|\(c\)|copyright)\s?(Â?©\s)?\d{4}.{0,80}
     | (to\sview|you\s(will\s)?need|download).{0,120}adobe\s(acrobat|reader).{0,160}
     | download\s(the\s)?(free\s)?(adobe|reader|acrobat).{0,80}
-    | avis\sjuridique\simportant | \|
+    | avis\sjuridique\simportant | \| | [_=\s]{5,}
     # Hawaii's pager; the Swedish government's and parliament's databases
     | vol\d{2}_ch[\w-]+
     | föregående | nästa | sökresultat | stäng | visa\sregister | länk\still\sregister
