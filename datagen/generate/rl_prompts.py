@@ -7,21 +7,20 @@ with nothing to train on; the verifier, its spec and the profile stand in the me
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from datagen.agent.sandbox import require_sandbox
-from datagen.errors import DataError, WorkspaceError
-from datagen.generate.verify.verdict import KINDS, Kind, Verdict, spec_problem, verify
+from datagen.errors import WorkspaceError
+from datagen.generate.verify.rows import column, row_spec
+from datagen.generate.verify.verdict import Kind, Verdict, spec_problem, verify
 from datagen.llm.ask import Answer, AnswerRejected, Ask
 from datagen.record import Draft, Message, Seed
 
-_SPEC_KEY: dict[Kind, str] = {"exact": "answer", "code": "tests", "json": "schema", "form": "rules"}
 _LONGEST_SHOWN = 200
-_LONGEST_PROBLEM = 100
+_LONGEST_PROBLEM = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +61,11 @@ async def rl_prompts(
     Rejected: unusable_spec, unfinished (half of the answers or more have no end, so that their
     share says nothing), too_hard, too_easy. WorkspaceError where code has no sandbox to run in.
     """
-    _check(verifier, samples, min_pass_rate, max_pass_rate, where=f"{seed.source}: rl_prompts")
-    wanted = dict(spec or {})
-    held = _held(seed, verifier, expected, expected_after)
-    wanted[_SPEC_KEY[verifier]] = held
-    if setup is not None:
-        wanted["setup"] = str(_column(seed, setup) or "")
-    asked = str(_column(seed, question) or "").strip()
+    _check(samples, min_pass_rate, max_pass_rate, where=f"recipe on {seed.source}")
+    wanted = row_spec(
+        seed, verifier, expected=expected, expected_after=expected_after, setup=setup, more=spec
+    )
+    asked = str(column(seed, question) or "").strip()
     metadata: dict[str, Any] = {"question": asked, "verifier": verifier, "expected": wanted}
     problem = "no task" if not asked else spec_problem(verifier, wanted)
     if problem is not None:
@@ -127,31 +124,11 @@ async def _profile(
             passes += 1
             example = example or answer.value
         else:
-            problems[verdict.detail[:_LONGEST_PROBLEM]] += 1
+            problems[verdict.detail.partition(":")[0][:_LONGEST_PROBLEM]] += 1
     return Profile(samples=samples, passes=passes, problems=dict(+problems), example=example)
 
 
-def _held(seed: Seed, verifier: Kind, expected: str, after: str | None) -> Any:
-    """What the row says that an answer is held against, JSON text read where no text is meant."""
-    held = _column(seed, expected)
-    if after is not None:
-        _, mark, held = str(held or "").rpartition(after)
-        held = held.strip() if mark else ""
-    if verifier == "exact":
-        return held if isinstance(held, list | int | float) else str(held or "")
-    if isinstance(held, str):
-        try:
-            return json.loads(held)
-        except ValueError:
-            return held
-    return held
-
-
-def _check(verifier: str, samples: int, low: float, high: float, *, where: str) -> None:
-    if verifier not in KINDS:
-        raise WorkspaceError(
-            f"no verifier {verifier!r}", where=where, fix=f"verifier: one of {', '.join(KINDS)}"
-        )
+def _check(samples: int, low: float, high: float, *, where: str) -> None:
     if samples < 2:
         raise WorkspaceError(
             f"{samples} samples tell no pass rate", where=where, fix="samples: 2 or more"
@@ -162,13 +139,3 @@ def _check(verifier: str, samples: int, low: float, high: float, *, where: str) 
             where=where,
             fix="min_pass_rate <= max_pass_rate, both from 0 to 1",
         )
-
-
-def _column(seed: Seed, name: str) -> Any:
-    if name not in seed.row:
-        raise DataError(
-            f"no column {name!r}",
-            where=f"{seed.source} row {seed.row_key}",
-            fix=f"name one of the columns in the recipe's arguments: {', '.join(seed.row)}",
-        )
-    return seed.row[name]
