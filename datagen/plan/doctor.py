@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from datagen.agent.sandbox import sandbox_problem
 from datagen.errors import DatagenError
 from datagen.workspace.load import Workspace
 
 _EXTRAS = {
     "spacy": ("text", "sentence splitting"),
     "datatrove": ("text", "datatrove's filters"),
+    "selectolax": ("text", "reading HTML"),
     "xllamacpp": ("local", "the embedded model's server"),
     "datasets": ("hub", "hub sources"),
     "torch": ("train", "training"),
@@ -40,10 +42,11 @@ class Part:
 
 
 def examine(workspace: Workspace) -> list[Part]:
-    """Look at Python, extras, weights, ledger folder, disk and endpoints' keys."""
+    """Look at Python, extras, the sandbox, weights, ledger folder and disk."""
     return [
         Part(part="python", state="ok", found=sys.version.split()[0], fix=""),
         *_extras(),
+        _sandbox(),
         *_workspace_parts(workspace),
     ]
 
@@ -58,8 +61,20 @@ def _extras() -> Iterator[Part]:
             yield Part(part=module, state="ok", found=version, fix="")
 
 
+def _sandbox() -> Part:
+    """Whether code that a model wrote can be run here; where not, recipes that need it refuse."""
+    problem = sandbox_problem()
+    return Part(
+        part="sandbox",
+        state="missing" if problem else "ok",
+        found=problem or "holds",
+        fix="docs/sandbox.md names the packages" if problem else "",
+    )
+
+
 def _workspace_parts(workspace: Workspace) -> Iterator[Part]:
     profile = workspace.profile(None)
+    seen: set[str] = set()
     for role, served in profile.spec.models.items():
         try:
             model = workspace.model(served.model, profile.where("models", role)).spec
@@ -68,7 +83,8 @@ def _workspace_parts(workspace: Workspace) -> Iterator[Part]:
                 part=f"model {role}", state="broken", found=error.message, fix=str(error.fix)
             )
             continue
-        if model.embedded is not None:
+        if model.embedded is not None and model.name not in seen:
+            seen.add(model.name)
             from datagen.llm.embedded import find_weights
 
             path = find_weights(model.embedded)

@@ -67,7 +67,7 @@ KINDS: Mapping[str, StepKind] = {
             *_SIEVE,
             *_SHARDS,
         ),
-        libraries=("jinja2", "pydantic", "spacy"),
+        libraries=("jinja2", "pydantic", "selectolax", "spacy"),
     ),
     "filter": StepKind(
         partitions=curation.record_partitions,
