@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datagen.errors import WorkspaceError
+from datagen.generate.budget_cut import budget_cut
 from datagen.record import Draft, Lineage, Message, Record
-from tests.generate.through_recipe import ROOT, WORKSPACE, drafts, renderer
+from tests.generate.through_recipe import ROOT, WORKSPACE, drafts, method_of, renderer
 
 NAME = "reasoning_control/budget_cut"
 ARGUMENTS = WORKSPACE.recipe(NAME).spec.arguments
@@ -140,6 +141,10 @@ def test_the_draw_is_fixed_by_seed_and_row() -> None:
     assert cut(ROWS[0], key="a") == cut(ROWS[0], key="a")
     budgets = {cut(ROWS[0], key=str(n)).metadata["budget_tokens"] for n in range(12)}
     assert len(budgets) > 3
+
+
+def test_the_recipe_runs_the_method_of_this_room() -> None:
+    assert method_of(NAME) is budget_cut
 
 
 def test_each_kind_of_bad_row_is_refused() -> None:

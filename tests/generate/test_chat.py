@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datagen.errors import WorkspaceError
+from datagen.generate.chat_best_of_n import chat_best_of_n
+from datagen.generate.chat_multi_turn import _plan, chat_multi_turn
 from datagen.llm.ask import SeedAsk
 from datagen.record import Draft
-from tests.generate.through_recipe import ROOT, WORKSPACE, drafts
+from tests.generate.through_recipe import ROOT, WORKSPACE, drafts, method_of
 
 BEST, TURNS = "chat/best_of_n", "chat/multi_turn"
 CRITERIA = list(WORKSPACE.recipe(BEST).spec.arguments["thresholds"])
@@ -281,8 +283,6 @@ def test_without_thresholds_nobody_judges(tmp_path: Path) -> None:
 
 def test_first_strategies_are_balanced() -> None:
     """Among as many seeds as there are strategies each comes first once."""
-    from datagen.generate.chat_multi_turn import _plan
-
     names = list(STRATEGIES)
     for block in range(4):
         plans = []
@@ -310,6 +310,11 @@ def test_arguments_that_mean_nothing_are_refused(tmp_path: Path, changes: dict[s
     with pytest.raises(WorkspaceError) as caught:
         talk(tmp_path, **changes)
     assert (caught.value.where or "").startswith("arguments: ") and caught.value.fix
+
+
+@pytest.mark.parametrize(("name", "method"), [(BEST, chat_best_of_n), (TURNS, chat_multi_turn)])
+def test_the_recipes_run_the_methods_of_this_room(name: str, method: Any) -> None:
+    assert method_of(name) is method
 
 
 def test_bundled_prompts_are_varied() -> None:

@@ -6,7 +6,7 @@ found = drafts(folder, "judged", {"messages": [...]}, script)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,12 @@ from tests.servers import Answer, FaultServer
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKSPACE = Workspace(ROOT)
+
+
+def method_of(recipe: str) -> Callable[..., Any]:
+    """The function that a recipe names, its arguments checked."""
+    loaded = WORKSPACE.recipe(recipe)
+    return resolve_method(loaded.spec.method, loaded.spec.arguments, at=loaded.where)
 
 
 @lru_cache
@@ -61,10 +67,9 @@ def drafts(
     `changes` replace arguments, `sampling` lies over the recipe's own, and `requests` collects
     what was asked. Without `answer` there is no model, and a method that asks fails.
     """
-    loaded = WORKSPACE.recipe(recipe)
-    spec = loaded.spec
+    spec = WORKSPACE.recipe(recipe).spec
     arguments = {**spec.arguments, **changes}
-    method = resolve_method(spec.method, spec.arguments, at=loaded.where)
+    method = method_of(recipe)
     if wants_tokenizer(method):
         arguments["tokenizer"] = renderer()
     seed = Seed(source="rows", row_key=key, row=row, licence="CC0-1.0")
