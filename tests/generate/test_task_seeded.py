@@ -223,6 +223,12 @@ def test_a_bad_solution_is_rejected(
     assert reason(drafts(tmp_path, "gsm8k", STEPS.but(steps=written), **OPEN)) == expected
 
 
+def test_a_completion_needs_no_options_to_be_understood(tmp_path: Path) -> None:
+    pointing = ARC.but(question="Which of the following makes a puddle vanish?")
+    form = {"forms": {"completion": 1}, "enrich": {"none": 1}}
+    assert reason(drafts(tmp_path, "arc", pointing, **form)) == "question_needs_options"
+
+
 def test_wrong_options_of_a_sum_are_computed(tmp_path: Path) -> None:
     (draft,) = drafts(tmp_path, "gsm8k", STEPS, **CHOICE)
     assert draft.rejected is None and len(set(draft.metadata["options"])) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,12 @@ from datagen.generate.items.options import options_problem, placed, without_labe
 from datagen.generate.items.programs import function_name, program_problem
 from datagen.generate.items.steps import Solution, Step, solve, wrong_results
 from datagen.generate.items.written import Written
+
+_POINTS_AT_OPTIONS = re.compile(
+    r"\b(?:of|from|among|between) (?:these|the following|those|the (?:options|choices))\b"
+    r"|\b(?:following|below|options|choices)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +78,8 @@ def _problem(settled: Settled, example: Written, wanted: Wanted) -> str | None:
     problem = problem or wording_problem(new, example, limits, passage="passage" in wanted.fields)
     if problem is not None:
         return problem
+    if wanted.form == "completion" and (pointing := _POINTS_AT_OPTIONS.search(new.question)):
+        return f"question_needs_options: {pointing[0]!r}"
     if "steps" in wanted.fields:
         return _compute(settled, wanted)
     if "code" in wanted.fields:
