@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -77,6 +78,7 @@ class Client:
         self._opening = asyncio.Lock()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._jitter = random.Random(0)
+        self._clock = time.monotonic  # what event loops count by as well
 
     async def __aenter__(self) -> Client:
         return self
@@ -147,8 +149,7 @@ class Client:
 
     async def _attempt(self, line: _Line, body: bytes) -> Completion | Fault:
         """Send once on a line that `_acquire` has taken, and give the line back."""
-        clock = asyncio.get_running_loop().time
-        started = clock()
+        started = self._clock()
         self.requests_sent += 1
         try:
             completion = await line.transport.send(body)
@@ -158,7 +159,7 @@ class Client:
             # Nothing was sent where nobody listens; such attempts are not counted as requests.
             self.requests_sent -= fault.kind == "unreachable"
             if fault.retryable:
-                line.pace.failed(fault, started=started, now=clock())
+                line.pace.failed(fault, started=started, now=self._clock())
             else:
                 line.pace.reached()
             return fault
@@ -204,9 +205,8 @@ class Client:
 
     async def _acquire(self) -> _Line:
         """Take a place on the least loaded endpoint that may be asked, waiting for one."""
-        clock = asyncio.get_running_loop().time
         while True:
-            now = clock()
+            now = self._clock()
             self._raise_if_down(now)
             free: _Line | None = None
             for line in self._lines:

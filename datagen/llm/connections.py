@@ -51,6 +51,7 @@ class Post:
         self._head = "\r\n".join([*lines, "Content-Length: "]).encode("ascii")
         self._timeout_s = timeout_s
         self._context: ssl.SSLContext | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._idle: list[_Connection] = []
         # In the order of their deadlines, because all have the same time: one timer is enough.
         self._under_way: dict[_Connection, float] = {}
@@ -60,7 +61,7 @@ class Post:
 
     async def __call__(self, body: bytes) -> Reply:
         """Send a body and wait for the whole reply, `timeout_s` from sending; raises `Fault`."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = self._loop or asyncio.get_running_loop()
         connection = self._reusable(loop.time()) or await self._connect(loop)
         deadline = loop.time() + self._timeout_s
         self._under_way[connection] = deadline
