@@ -2,7 +2,8 @@
 
 The text is cleaned in pieces of whole sentences by the prompt `clean`. Every number, name and
 quotation of a cleaned piece must stand in its source, most of the source's must stand in it, and
-the lengths must be near each other; a text with one bad piece is rejected whole.
+the lengths must be near each other; a text with one bad piece, or one that is still dirty, is
+rejected whole.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _PREFACE = re.compile(
     r"^(?:sure|certainly|of course|here (?:is|are)|below is|the cleaned|cleaned text)\b",
     re.IGNORECASE,
 )
+# What a cleaned text no longer has: digits inside words, marks, spaces before full stops.
+_NOISE = re.compile(r"[a-z]\d+[a-z]|\b\d[a-z]{3,}|\|\||\[\*|\s[.,;](?=\s|$)|\ufffd|[a-z]-\s[a-z]")
 _SPLIT_WORD = re.compile(r"(?<=[a-z])-\s*\n\s*(?=[a-z])")
 
 
@@ -99,6 +102,8 @@ def _problem(new: str, source: str, low: float, high: float, least: float) -> st
     """What a cleaned piece adds to its source, or loses of it."""
     if _PREFACE.match(new):
         return f"preface: {new[:40]}"
+    if noise := _NOISE.search(new):
+        return f"still_dirty: {new[max(noise.start() - 10, 0) : noise.end() + 10]!r}"
     ratio = len(words(new)) / max(len(words(source)), 1)
     if not low <= ratio <= high:
         return f"length: {ratio:.2f} of the source"

@@ -29,6 +29,13 @@ _POINTS = re.compile(
     r"|\baccording to (?:this|above)\b",
     re.IGNORECASE,
 )
+_ASKS = re.compile(
+    r"\b(?:what|which|who|whom|whose|when|where|why|how)\b"
+    r"|(?:^|, )(?:may|must|can|could|does|do|did|is|are|was|will|would|should|has|have)\b",
+    re.IGNORECASE,
+)
+_LONGEST = {"yes_no": 3, "short_answer": 100, "multiple_choice": 120, "open": 400}
+"""Characters of an answer by form."""
 
 
 class _Written(BaseModel):
@@ -125,14 +132,14 @@ async def _written(
 ) -> _Written:
     """Question and answer by the model; both go into the metadata."""
     form = kind["form"]
-    answer: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 600}
+    answer: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": _LONGEST[form]}
     properties: dict[str, Any] = {
-        "question": {"type": "string", "pattern": "^[A-Z][^?]{14,280}\\?$"},
+        "question": {"type": "string", "pattern": "^[A-Z][^?]{14,220}\\?$"},
         "answer": {"enum": [wanted]} if form == "yes_no" else answer,
     }
     if form == "multiple_choice":
         count = options - 1
-        wrong = {"type": "string", "minLength": 1, "maxLength": 200}
+        wrong = {"type": "string", "minLength": 1, "maxLength": _LONGEST[form]}
         properties["wrong"] = {
             "type": "array",
             "items": wrong,
@@ -178,7 +185,11 @@ def _problem(
     """What a program can say against question and answer; the judge sees only what it cannot."""
     question, answer, form = metadata["question"], metadata["answer"], metadata["form"]
     source = f"{metadata['title']} {metadata['context']}"
-    if not question.endswith("?") or not 4 <= len(words(question)) <= 60:
+    if (
+        not question.endswith("?")
+        or not _ASKS.search(question)
+        or not 4 <= len(words(question)) <= 60
+    ):
         return f"not_a_question: {question[:60]}"
     if found := _POINTS.search(f"{question} {answer}"):
         return f"points_at_passage: {found[0]}"

@@ -34,18 +34,19 @@ async def labelled_choice(
     options: int = 5,
     must_hold: str | None = None,
     min_words: int = 8,
-    explain: bool = False,
+    explained_share: float = 0.0,
     explanation_words: int = 60,
     thresholds: Mapping[str, float] | None = None,
     texts: Sequence[str] = ("text_choice",),
+    explained_texts: Sequence[str] = ("text_explained",),
 ) -> list[Draft]:
     """Draft a row's text, a question on it and lettered options, the right one's place balanced.
 
     With `option_columns` the cell `label` is the place of the right one among them, from 0. With
     `labels` (each `code`, `name` and `says`) it is one code or a list; `nothing` describes a row
-    without a label, and is offered always. `must_hold` is what the text must contain. With
-    `explain` the prompt `explain` says why, in words held to the text; with `thresholds` the prompt
-    `judge` scores what it says by their criteria.
+    without a label, and is offered always. `must_hold` is what the text must contain. For a share
+    of the rows the prompt `explain` says why, in words held to the text; with `thresholds` the
+    prompt `judge` scores what it says by their criteria.
     """
     if bool(option_columns) == bool(labels):
         raise WorkspaceError(
@@ -80,10 +81,13 @@ async def labelled_choice(
     if len({tuple(form) for form in forms}) < len(forms):
         return rejected("options_alike: two options say the same")
     metadata |= {"label": name, **placed(ask, right, wrong_options)}
-    if not explain:
+    if ask.draw("explained") >= explained_share * 2**64:
         return [finished(ask, metadata, texts)]
     try:
-        return [await _explained(ask, metadata, labels, explanation_words, thresholds, texts)]
+        found = await _explained(
+            ask, metadata, labels, explanation_words, thresholds, explained_texts
+        )
+        return [found]
     except AnswerRejected as error:
         said = f"explanation_{error.reason}: {error.detail}"
         return [Draft(metadata=metadata, calls=error.calls, rejected=said)]

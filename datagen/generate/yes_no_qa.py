@@ -16,7 +16,7 @@ from datagen.generate.legal.choices import confirmed, finished
 from datagen.generate.legal.held import added, negations
 from datagen.generate.legal.rows import on_one_line, text_cell
 from datagen.generate.passages.facts import kept_share
-from datagen.generate.passages.words import words
+from datagen.generate.passages.words import content_stems, words
 from datagen.llm.ask import AnswerRejected, Ask
 from datagen.record import Draft, Seed
 
@@ -44,6 +44,7 @@ async def yes_no_qa(
     evidence: str,
     subject: str,
     min_kept: float = 0.3,
+    min_shared: int = 2,
     min_words: int = 5,
     max_words: int = 40,
     confirm_share: float = 0.5,
@@ -51,8 +52,9 @@ async def yes_no_qa(
 ) -> list[Draft]:
     """Draft one question on a row; the three names are columns.
 
-    The question names the subject, denies nothing, and says no name or number that the row lacks.
-    Where the wanted answer is yes, it keeps `min_kept` of the statement's content words.
+    The question names the subject, denies nothing, says no name or number that the row lacks, and
+    shares `min_shared` content words with statement or passage. Where the wanted answer is yes, it
+    keeps `min_kept` of the statement's.
     """
     said = on_one_line(text_cell(seed, statement))
     passage = on_one_line(text_cell(seed, evidence))
@@ -91,6 +93,9 @@ async def yes_no_qa(
         metadata["question"] = question
         source = f"{said} {passage} {about}"
         problem = _problem(question, about, source, min_words, max_words)
+        shared = set(content_stems(question)) & set(content_stems(f"{said} {passage}"))
+        if problem is None and len(shared - set(content_stems(about))) < min_shared:
+            problem = f"beside_the_point: {len(shared)} words of statement or passage"
         if problem is None and wanted == "yes" and kept_share(question, said) < min_kept:
             problem = f"other_statement: keeps {kept_share(question, said):.0%} of its words"
         if problem is None:

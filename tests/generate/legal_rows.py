@@ -8,6 +8,7 @@ found = asked(folder, "legal/tosdr_qa", rows, script, start=1)
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -17,11 +18,11 @@ from typing import Any
 from datagen.llm.ask import SeedAsk
 from datagen.llm.client import Client
 from datagen.llm.ledger import Ledger
-from datagen.llm.prompts import load_prompts
+from datagen.llm.prompts import Prompt, load_prompts
 from datagen.llm.teacher import Teacher
-from datagen.plan.resolve import resolve_method
+from datagen.plan.resolve import resolve_method, wants_tokenizer
 from datagen.record import Draft, Seed
-from datagen.workspace.specs import EndpointSpec
+from datagen.workspace.specs import EndpointSpec, RecipeSpec
 from tests.generate.through_recipe import ROOT, WORKSPACE, served
 from tests.servers import Answer, FaultServer
 
@@ -41,15 +42,21 @@ def sample(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+@functools.cache
+def shipped(recipe: str) -> tuple[RecipeSpec, Any, dict[str, Prompt]]:
+    """A recipe with its method and its prompts, read once."""
+    loaded = WORKSPACE.recipe(recipe)
+    method = resolve_method(loaded.spec.method, loaded.spec.arguments, at=loaded.where)
+    return loaded.spec, method, load_prompts(WORKSPACE.prompt_files(recipe), root=ROOT)
+
+
 def unasked(recipe: str, row: Mapping[str, Any], number: int = 0, **changes: Any) -> list[Draft]:
     """A recipe on one row without a model."""
-    loaded = WORKSPACE.recipe(recipe)
-    arguments = {**loaded.spec.arguments, **changes}
-    method = resolve_method(loaded.spec.method, loaded.spec.arguments, at=loaded.where)
-    if loaded.spec.method in ("clause_type", "document_nli"):
+    spec, method, prompts = shipped(recipe)
+    arguments = {**spec.arguments, **changes}
+    if wants_tokenizer(method):
         arguments["tokenizer"] = Words()
     seed = Seed(source="rows", row_key=str(number), row=row, licence="CC0-1.0", number=number)
-    prompts = load_prompts(WORKSPACE.prompt_files(recipe), root=ROOT)
     ask = SeedAsk(
         None, prompts, source="rows", row_key=str(number), build_seed=7, number=number, max_calls=0
     )
@@ -67,10 +74,7 @@ def asked(
     **changes: Any,
 ) -> list[Draft]:
     """A recipe on rows that stand at the places from `start` on in the draw."""
-    loaded = WORKSPACE.recipe(recipe)
-    spec = loaded.spec
-    method = resolve_method(spec.method, spec.arguments, at=loaded.where)
-    prompts = load_prompts(WORKSPACE.prompt_files(recipe), root=ROOT)
+    spec, method, prompts = shipped(recipe)
 
     async def run(url: str) -> list[Draft]:
         found: list[Draft] = []

@@ -30,7 +30,9 @@ CLEAN = (
 
 def test_a_cleaned_summary_is_kept_and_page_marks_never_reach_the_model(tmp_path: Path) -> None:
     requests: list[dict[str, Any]] = []
-    (draft,) = asked(tmp_path, SUMMARIES, [NOISY], lambda body, i: CLEAN, requests=requests)
+    (draft,) = asked(
+        tmp_path, SUMMARIES, [NOISY], lambda body, i: CLEAN, requests=requests, piece_words=99
+    )
     assert draft.rejected is None and draft.text and CLEAN in draft.text
     assert "221" not in last(requests[0]) and "defendant" in last(requests[0])
 
@@ -46,11 +48,15 @@ def test_a_cleaned_summary_is_kept_and_page_marks_never_reach_the_model(tmp_path
         (CLEAN.replace("that a buyer who examines a horse cannot", "that one might not"),
          "lost_words"),
         (CLEAN[:60], "length"),
+        (CLEAN.replace("lame", "1ame"), "still_dirty"),
+        (CLEAN.replace("lame.", "lame ."), "still_dirty"),
         ("Here is the cleaned text: " + CLEAN, "preface"),
     ],
 )  # fmt: skip
 def test_a_cleaned_summary_that_strays_is_rejected(tmp_path: Path, said: str, reason: str) -> None:
-    assert reasons(asked(tmp_path, SUMMARIES, [NOISY], lambda body, i: said)) == [reason]
+    assert reasons(asked(tmp_path, SUMMARIES, [NOISY], lambda body, i: said, piece_words=99)) == [
+        reason
+    ]
 
 
 def test_long_and_empty_summaries_are_rejected(tmp_path: Path) -> None:

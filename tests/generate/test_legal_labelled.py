@@ -72,7 +72,7 @@ GOOD = "It says that the provider may close your account at any time, so a user 
 def explains(said: str, faithful: int = 5) -> Answer:
     """Explains with these words, and judges them."""
 
-    def script(body: Mapping[str, Any], sample_: int) -> str:
+    def script(body: Mapping[str, Any], _: int) -> str:
         if "\nCriteria: " in last(body):
             scores = {"faithful": faithful, "clear": 4}
             return json.dumps({"reason": "As the clause has it.", "scores": scores})
@@ -82,7 +82,7 @@ def explains(said: str, faithful: int = 5) -> Answer:
 
 
 def test_a_clause_with_its_explanation_is_kept(tmp_path: Path) -> None:
-    (draft,) = asked(tmp_path, TOS, [CLAUSE], explains(GOOD))
+    (draft,) = asked(tmp_path, TOS, [CLAUSE], explains(GOOD), explained_share=1.0)
     assert draft.rejected is None and draft.text and draft.text.rstrip().endswith(GOOD)
     told = draft.metadata
     assert told["label"] == "unilateral_termination"
@@ -93,7 +93,7 @@ def test_a_clause_with_its_explanation_is_kept(tmp_path: Path) -> None:
 def test_a_clause_without_a_label_does_none_of_it(tmp_path: Path) -> None:
     row = {"text": "You can change your password at any time on the settings page.", "labels": []}
     said = "The clause only says that you can change your password on the settings page."
-    (draft,) = asked(tmp_path, TOS, [row], explains(said))
+    (draft,) = asked(tmp_path, TOS, [row], explains(said), explained_share=1.0)
     assert draft.rejected is None and draft.metadata["label"] == "none"
     assert "none of the other things" in draft.metadata["answer"]
 
@@ -111,15 +111,31 @@ def test_a_clause_without_a_label_does_none_of_it(tmp_path: Path) -> None:
 def test_an_explanation_that_adds_something_is_rejected(
     tmp_path: Path, said: str, reason: str
 ) -> None:
-    found = asked(tmp_path, TOS, [CLAUSE], explains(said))
+    found = asked(tmp_path, TOS, [CLAUSE], explains(said), explained_share=1.0)
     assert reasons(found) == [f"explanation_{reason}"]
 
 
 def test_an_explanation_that_the_judge_doubts_is_rejected(tmp_path: Path) -> None:
-    found = asked(tmp_path, TOS, [CLAUSE], explains(GOOD, faithful=2))
+    found = asked(tmp_path, TOS, [CLAUSE], explains(GOOD, faithful=2), explained_share=1.0)
     assert [draft.rejected for draft in found] == ["explanation_below_threshold: faithful 2 < 4"]
     (tmp_path / "silent").mkdir()
-    assert reasons(asked(tmp_path / "silent", TOS, [CLAUSE], explains(""))) == ["explanation_empty"]
+    assert reasons(
+        asked(tmp_path / "silent", TOS, [CLAUSE], explains(""), explained_share=1.0)
+    ) == ["explanation_empty"]
+
+
+def test_the_unexplained_share_asks_nobody() -> None:
+    """All nine classes stand in the sample, and the letters are balanced over the draw."""
+    rows = [row for row in sample("unfair_tos") if len(row["labels"]) < 2]
+    letters: Counter[str] = Counter()
+    classes: Counter[str] = Counter()
+    for number in range(112):
+        row = rows[number % len(rows)]
+        (draft,) = unasked(TOS, row, number, explained_share=0.0)
+        assert draft.rejected is None and draft.text and draft.metadata["answer"] in draft.text
+        letters[draft.metadata["answer_letter"]] += 1
+        classes[draft.metadata["label"]] += 1
+    assert letters == dict.fromkeys("ABCD", 28) and len(classes) == 9
 
 
 def test_a_clause_with_two_labels_has_no_one_answer() -> None:

@@ -22,7 +22,7 @@ DEFINITIONS = "legal/definition_classification"
 LABELS = {"allowed": "allow", "dismissed": "dismiss"}
 
 
-def reads_outcome(body: Mapping[str, Any], sample_: int) -> str:
+def reads_outcome(body: Mapping[str, Any], _: int) -> str:
     """A careful reader of the passage alone."""
     said = last(body).lower()
     if "in part" in said or "quash" in said or "abandoned" in said:
@@ -115,7 +115,7 @@ def test_an_appeal_below_is_no_outcome_of_this_one() -> None:
 def test_definitions_are_verbatim_sentences_with_their_term(tmp_path: Path) -> None:
     rows = sample("court_opinions")
 
-    def reader(body: Mapping[str, Any], sample_: int) -> str:
+    def reader(body: Mapping[str, Any], _: int) -> str:
         defines = re.search(r"\b(?:means?|defin\w+|refers to|denotes)\b", last(body))
         return json.dumps({"label": "yes" if defines else "no"})
 
@@ -147,7 +147,7 @@ FUNCTIONS = "legal/function_of_decision"
 ORDER = ["facts", "procedural_history", "issue", "rule", "analysis", "conclusion", "decree"]
 
 
-def knows_functions(body: Mapping[str, Any], sample_: int) -> str:
+def knows_functions(body: Mapping[str, Any], _: int) -> str:
     """The bundled opinions have their name and seven paragraphs in this order."""
     said = last(body)
     if "\nFunction:" in said:
@@ -185,7 +185,7 @@ def test_functions_are_found_confirmed_and_balanced(tmp_path: Path) -> None:
 def test_functions_that_are_not_seen_are_rejected(
     tmp_path: Path, find: Any, confirm: Any, expected: list[str]
 ) -> None:
-    def script(body: Mapping[str, Any], sample_: int) -> str:
+    def script(body: Mapping[str, Any], _: int) -> str:
         return json.dumps(find if "\nFunction:" in last(body) else confirm)
 
     found = asked(tmp_path, FUNCTIONS, sample("court_opinions")[:1], script)
@@ -193,7 +193,7 @@ def test_functions_that_are_not_seen_are_rejected(
 
 
 def test_a_paragraph_serves_one_function(tmp_path: Path) -> None:
-    def script(body: Mapping[str, Any], sample_: int) -> str:
+    def script(body: Mapping[str, Any], _: int) -> str:
         said = last(body)
         if "\nFunction:" in said:
             return '{"number": 1}'

@@ -26,7 +26,7 @@ POINT = {
 }
 
 
-def asks_both_ways(body: Mapping[str, Any], sample_: int) -> str:
+def asks_both_ways(body: Mapping[str, Any], _: int) -> str:
     said = last(body)
     if "Answer wanted: yes" in said:
         return '{"question": "Can users of Larkmail delete their account at any time?"}'
@@ -53,7 +53,8 @@ def test_half_of_the_questions_are_answered_no(tmp_path: Path) -> None:
         ("Can users of Larkmail delete their account within 9 days?", "yes", "new_numbers"),
         ("Can users of Larkmail delete an account with Pebble Notes?", "yes", "new_names"),
         ("Does the passage let users of Larkmail delete an account?", "yes", "points_at_passage"),
-        ("Is Larkmail a cheerful company for everybody?", "yes", "other_statement"),
+        ("Is Larkmail a cheerful company for everybody?", "yes", "beside_the_point"),
+        ("May Larkmail change the settings page at any time?", "yes", "other_statement"),
         ("Is Larkmail good?", "yes", "length"),
         ("Can users of Larkmail delete their account at any time?", "no", "unconfirmed"),
     ],
@@ -61,7 +62,7 @@ def test_half_of_the_questions_are_answered_no(tmp_path: Path) -> None:
 def test_questions_that_do_not_ask_it_are_rejected(
     tmp_path: Path, question: str, label: str, reason: str
 ) -> None:
-    def script(body: Mapping[str, Any], sample_: int) -> str:
+    def script(body: Mapping[str, Any], _: int) -> str:
         confirming = "Answer wanted" not in last(body)
         return json.dumps({"label": label} if confirming else {"question": question})
 
@@ -99,7 +100,7 @@ SCORES = {"correct": 5, "supported": 5, "clear": 4}
 def writes(changes: Mapping[str, Any] | None = None, scores: Mapping[str, int] = SCORES) -> Answer:
     """Writes as asked, but for `changes`, and judges with `scores`."""
 
-    def script(body: Mapping[str, Any], sample_: int) -> str:
+    def script(body: Mapping[str, Any], _: int) -> str:
         said = last(body)
         if "\nCriteria: " in said:
             return json.dumps({"reason": "It is what the section says.", "scores": dict(scores)})
@@ -141,6 +142,7 @@ def test_every_kind_of_question_is_kept_judged_and_balanced(tmp_path: Path) -> N
         ("fact", {"question": "According to the text, what must be kept for 4 years?"},
          "points_at_passage"),
         ("fact", {"question": "What does Wendell Krum have to keep for years?"}, "new_names"),
+        ("fact", {"question": "A maker must keep the records of labels, ?"}, "not_a_question"),
         ("fact", {"question": "Tell me of the records of labels."}, "not_a_question"),
         ("fact", {"answer": "A container that is shipped from one plant of a maker to another "
           "need not be labeled"}, "long_answer"),
@@ -201,7 +203,7 @@ GOOD = [
 
 
 def rewords(questions: list[str]) -> Answer:
-    return lambda body, sample_: json.dumps({"questions": questions})
+    return lambda body, _: json.dumps({"questions": questions})
 
 
 def test_a_question_and_its_three_rewordings_have_the_looked_up_answer(tmp_path: Path) -> None:
