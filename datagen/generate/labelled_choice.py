@@ -84,10 +84,10 @@ async def labelled_choice(
     if ask.draw("explained") >= explained_share * 2**64:
         return [finished(ask, metadata, texts)]
     try:
-        found = await _explained(
+        draft = await _explained(
             ask, metadata, labels, explanation_words, thresholds, explained_texts
         )
-        return [found]
+        return [draft]
     except AnswerRejected as error:
         said = f"explanation_{error.reason}: {error.detail}"
         return [Draft(metadata=metadata, calls=error.calls, rejected=said)]

@@ -44,6 +44,7 @@ def test_each_subset_runs_on_a_bundled_sample(name: str) -> None:
     spec = loaded.spec
     assert resolve_method(spec.method, spec.arguments, at=loaded.where) is SUBSETS[name]
     assert spec.filters == "legal"
+    assert spec.sources != "any"
     (source,) = spec.sources
     rows = sample(source)
     columns = WORKSPACE.source(source).spec.columns
