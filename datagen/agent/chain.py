@@ -217,7 +217,7 @@ def command_line(
 def _mounts(found: Layers, tools: Tools) -> list[str]:
     """What a command sees of the machine: libraries and one Python, or all programs, read-only."""
     shown: list[str] = []
-    folders = ("/usr",) if tools == "shell" else ("/usr/lib", "/usr/lib64", "/usr/local/lib")
+    folders = ("/usr",) if tools == "shell" else ("/usr/lib", "/usr/lib64")
     for folder in folders:
         if Path(folder).is_dir():
             shown += ["--ro-bind", folder, folder]

@@ -219,22 +219,25 @@ def test_nothing_is_left_behind() -> None:
 
 def _of_the_sandboxes() -> list[str]:
     """Processes that still run under this process's sandboxes, a moment after their end."""
+    root = os.geteuid() == 0
+    uids = {worker_uid(slot) for slot in range(UID_SLOTS)} if root else set()
+    found: list[str] = []
     for _ in range(50):
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                line = (folder / "cmdline").read_bytes()
-                mine = "--hostname\0sandbox" in line.decode(errors="replace")
-                uid = folder.stat().st_uid
-            except OSError:
-                continue
-            uids = {worker_uid(slot) for slot in range(UID_SLOTS)} if os.geteuid() == 0 else set()
-            if uid in uids or (not uids and mine):
-                found.append(folder.name)
+        found = [folder.name for folder in Path("/proc").glob("[0-9]*") if _sandboxed(folder, uids)]
         if not found:
-            return []
+            break
         time.sleep(0.02)
     return found
+
+
+def _sandboxed(folder: Path, uids: set[int]) -> bool:
+    """By its uid, or where all have the user's own, by bubblewrap's command line."""
+    try:
+        if uids:
+            return folder.stat().st_uid in uids
+        return b"--hostname\0sandbox" in (folder / "cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 @holds

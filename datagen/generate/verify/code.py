@@ -14,6 +14,7 @@ from datagen.generate.verify import line, proctor
 
 _WALL_PER_CPU = 3.0
 _OUTPUT_BYTES = 1 << 16
+_PROCESSES = 8
 _FUTURE = "from __future__ import annotations"
 
 
@@ -58,7 +59,9 @@ async def run_tests(
     outcome = await run_once(
         [python_program(), "-s", "-S", "-B", "-c", _proctor_source(), "tests"],
         stdin=json.dumps(task).encode(),
-        limits=Limits(cpu_s=timeout_s, wall_s=wall_s + 5, output_bytes=_OUTPUT_BYTES),
+        limits=Limits(
+            cpu_s=timeout_s, wall_s=wall_s + 5, processes=_PROCESSES, output_bytes=_OUTPUT_BYTES
+        ),
     )
     said = outcome.stdout.decode(errors="replace")
     if not said.startswith(mark):
