@@ -17,6 +17,7 @@ from datagen.llm.ask import AnswerRejected, CallRecord, SeedAsk
 from datagen.llm.client import ServiceDown
 from datagen.record import Draft, Record, Reject, Seed
 
+_WAITING = 4
 _GARBAGE = (20_000, 20, 100)
 
 Method = Callable[..., Awaitable[list[Draft]]]
@@ -47,23 +48,39 @@ async def generate(
 ) -> AsyncIterator[tuple[Seed, SeedResult]]:
     """Yield each seed with its result, in seed order, with at most `window` seeds in flight.
 
-    A model that stays invalid rejects the seed, a request that stays unanswered fails it; a
+    A slow seed does not hold the others up: finished ones wait for it, up to `_WAITING` windows of
+    them. A model that stays invalid rejects the seed, a request that stays unanswered fails it; a
     service that is down altogether raises ServiceDown, for nothing further can succeed.
     """
     running: deque[tuple[Seed, asyncio.Task[SeedResult]]] = deque()
     source = iter(seeds)
+    changed = asyncio.Event()
+    in_flight = 0
+
+    def note_end(_: asyncio.Task[SeedResult]) -> None:
+        nonlocal in_flight
+        in_flight -= 1
+        changed.set()
+
     with _collecting_rarely():
         try:
             while True:
-                while len(running) < window and (seed := next(source, None)) is not None:
+                while in_flight < window and len(running) - in_flight < _WAITING * window:
+                    if (seed := next(source, None)) is None:
+                        break
                     work = _one_seed(seed, method, arguments, stamp, ask_for(seed), stage)
-                    running.append((seed, asyncio.create_task(work)))
+                    task = asyncio.create_task(work)
+                    task.add_done_callback(note_end)
+                    running.append((seed, task))
+                    in_flight += 1
                 if not running:
                     return
-                seed, task = running[0]
-                result = await task
-                running.popleft()
-                yield seed, result
+                if not running[0][1].done():
+                    changed.clear()
+                    await changed.wait()
+                    continue
+                seed, task = running.popleft()
+                yield seed, task.result()
         finally:
             for _, task in running:
                 task.cancel()
