@@ -15,10 +15,11 @@ from typing import Any
 from datagen.generate.legal.choices import finished
 from datagen.generate.legal.held import added, names, negations, numbers
 from datagen.generate.legal.patterns import compiled
+from datagen.generate.legal.repairs import unmended
 from datagen.generate.legal.rows import on_one_line, text_cell
 from datagen.generate.legal.sentences import sentences
 from datagen.generate.passages.facts import kept_share
-from datagen.generate.passages.words import runs_in, words
+from datagen.generate.passages.words import content_stems, runs_in, words
 from datagen.llm.ask import AnswerRejected, Ask
 from datagen.record import Draft, Seed
 
@@ -42,14 +43,17 @@ async def cleaned(
     most_pieces: int = 12,
     min_ratio: float = 0.6,
     max_ratio: float = 1.2,
-    min_kept: float = 0.8,
+    min_kept: float = 0.95,
+    max_new_share: float = 0.1,
     texts: Sequence[str] = ("text_cleaned",),
 ) -> list[Draft]:
     """Draft a row's text as the model cleans it.
 
     `noise` are patterns taken out before: page marks, key numbers. `min_kept` is the least share of
-    a piece's content words, and of its names and numbers, that must survive; the ratios bound the
-    length of a cleaned piece in words of its source.
+    a piece's content words, and of its names and numbers, that must survive, `max_new_share` the
+    largest of words that are new; mended words count as neither lost nor new. The ratios bound the
+    length of a cleaned piece in words of its source. With `n` above 1 in the prompt's sampling, the
+    first sample that holds is taken.
     """
     raw = _SPLIT_WORD.sub("", text_cell(seed, text))
     source = raw
@@ -67,15 +71,18 @@ async def cleaned(
     done: list[str] = []
     for number, piece in enumerate(pieces):
         try:
-            (answer, *_) = await ask.answers("clean", into=str, text=piece)
+            samples = await ask.answers("clean", into=str, text=piece)
         except AnswerRejected as error:
             said = f"clean_{error.reason}: {error.detail}"
             return [Draft(metadata=metadata, calls=(*calls, *error.calls), rejected=said)]
-        calls.append(answer.key)
-        new = on_one_line(answer.value)
-        if problem := _problem(new, piece, min_ratio, max_ratio, min_kept):
-            told = {**metadata, "piece": number, "source_piece": piece, "cleaned_piece": new}
-            return [Draft(metadata=told, calls=tuple(calls), rejected=problem)]
+        calls.append(samples[0].key)
+        tried = [on_one_line(sample.value) for sample in samples]
+        bounds = (min_ratio, max_ratio, min_kept, max_new_share)
+        problems = [_problem(one, piece, *bounds) for one in tried]
+        new = next((one for one, bad in zip(tried, problems, strict=True) if bad is None), None)
+        if new is None:
+            told = {**metadata, "piece": number, "source_piece": piece, "cleaned_piece": tried[0]}
+            return [Draft(metadata=told, calls=tuple(calls), rejected=problems[0])]
         done.append(new)
     whole = " ".join(done)
     metadata |= {
@@ -98,7 +105,9 @@ def _pieces(text: str, most_words: int) -> list[str]:
     return found
 
 
-def _problem(new: str, source: str, low: float, high: float, least: float) -> str | None:
+def _problem(
+    new: str, source: str, low: float, high: float, least: float, most_new: float
+) -> str | None:
     """What a cleaned piece adds to its source, or loses of it."""
     if _PREFACE.match(new):
         return f"preface: {new[:40]}"
@@ -115,8 +124,12 @@ def _problem(new: str, source: str, low: float, high: float, least: float) -> st
     wanted = [*counted, *called]
     if wanted and 1 - len(missing) / len(wanted) < least:
         return f"lost_facts: {', '.join(missing[:5])}"
-    if (share := kept_share(new, source)) < least:
-        return f"lost_words: keeps {share:.0%}"
     if negations(new) != negations(source):
         return f"negation_changed: {negations(source)} before, {negations(new)} after"
+    fresh, gone = unmended(new, source)
+    count = max(len(set(content_stems(source))), 1)
+    if 1 - len(gone) / count < least:
+        return f"lost_words: {', '.join(gone[:5])}"
+    if len(fresh) / count > most_new:
+        return f"new_words: {', '.join(fresh[:5])}"
     return None

@@ -1,7 +1,8 @@
 """A statement with the passage it rests on, as a question whose answer is yes, or no.
 
 Which answer is wanted is balanced over the seeds. `question` asks whether the statement holds, or
-whether its opposite does; `confirm` answers from the passage alone, and must say what is wanted.
+whether its opposite does; `confirm` answers from the passage alone, where it may also find the
+passage unclear, and must say what is wanted.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ async def yes_no_qa(
     min_shared: int = 2,
     min_words: int = 5,
     max_words: int = 40,
-    confirm_share: float = 0.5,
+    confirm_share: float = 1.0,
     texts: Sequence[str] = ("text_yes_no",),
 ) -> list[Draft]:
     """Draft one question on a row; the three names are columns.
@@ -103,7 +104,7 @@ async def yes_no_qa(
                 ask,
                 "confirm",
                 wanted,
-                ["yes", "no"],
+                ["yes", "no", "unclear"],
                 share=confirm_share,
                 passage=passage,
                 question=question,

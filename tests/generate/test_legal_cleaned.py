@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from datagen.generate.legal.held import added, rephrasing_problem
+from datagen.generate.legal.repairs import unmended
 from datagen.generate.legal.sentences import sentences
 from tests.generate.legal_rows import asked, last, reasons
 from tests.servers import Answer
@@ -47,6 +48,8 @@ def test_a_cleaned_summary_is_kept_and_page_marks_never_reach_the_model(tmp_path
         (CLEAN.replace("cannot complain", "can complain"), "negation_changed"),
         (CLEAN.replace("that a buyer who examines a horse cannot", "that one might not"),
          "lost_words"),
+        (CLEAN.replace("cannot complain", "cannot protest, grumble or complain"), "new_words"),
+        (CLEAN.replace("the horse was lame", "the horse was"), "lost_words"),
         (CLEAN[:60], "length"),
         (CLEAN.replace("lame", "1ame"), "still_dirty"),
         (CLEAN.replace("lame.", "lame ."), "still_dirty"),
@@ -85,6 +88,16 @@ def test_sentences_are_verbatim_and_citations_stay_whole() -> None:
         "He left.",
     ]
     assert all(sentence in text for sentence in found)
+
+
+def test_mended_words_are_neither_new_nor_lost() -> None:
+    source = "The convict1on of the de fendant was reversed, and judgmemt given."
+    mended = "The conviction of the defendant was reversed, and judgment given."
+    assert unmended(mended, source) == ([], [])
+    assert unmended("The verdict was reversed, and judgment given.", source) == (
+        ["verdict"],
+        ["convict1on", "de", "fendant"],
+    )
 
 
 def test_additions_and_rewordings() -> None:
