@@ -60,7 +60,7 @@ def by_last_digit(answer: str) -> str:
     return scores(helpful=int(answer[-1]))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(marks=st.lists(st.integers(1, 5), min_size=4, max_size=4))
 def test_the_best_scored_answer_is_kept(
     tmp_path_factory: pytest.TempPathFactory, marks: list[int]

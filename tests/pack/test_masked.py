@@ -236,7 +236,7 @@ def rendered(renderer: Renderer, record: Record) -> tuple[list[int], list[int]]:
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(messages=conversations)
 def test_exactly_the_intended_tokens_are_masked(
     cases: dict[str, Case], name: str, messages: tuple[Message, ...]
