@@ -68,6 +68,7 @@ class Sandbox:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.lost = True
         await self._stack.aclose()
 
     async def run(

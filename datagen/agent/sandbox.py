@@ -20,6 +20,7 @@ import subprocess
 import weakref
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from datagen.agent.chain import UID_SLOTS, Limits, Tools, command_line, layers, missing
@@ -38,6 +39,7 @@ __all__ = [
 Ended = Literal["exit", "wall_time", "output", "lost"]
 
 _CHUNK = 1 << 16
+_GRACE_S = 5.0
 _PROBE = """
 import json, os
 said = dict(line.split(':', 1) for line in open('/proc/self/status') if ':' in line)
@@ -182,6 +184,7 @@ class Job:
     room: int
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
+    told: bytes = b""
     overflowed: bool = False
 
     @classmethod
@@ -233,29 +236,54 @@ class Job:
                 self.kill()
 
     def kill(self) -> None:
-        """End the sandbox with all that runs in it; the kernel does the rest."""
+        """End the sandbox with all that runs in it.
+
+        Its process 1 is killed, not bubblewrap, which then takes leave of it: killed first, it
+        would leave a zombie to whatever is the machine's process 1.
+        """
+        inside = self._status().get("child-pid")
         with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGKILL)
+            if inside is not None and _parent(inside) == self.process.pid:
+                os.kill(inside, signal.SIGKILL)
+            else:
+                self.process.kill()
 
     async def end(self) -> None:
         """Kill what is left and wait until it is gone."""
         self.kill()
+        waiting = asyncio.ensure_future(self.process.wait())
         try:
-            await asyncio.shield(self.process.wait())
+            if not (await asyncio.wait([waiting], timeout=_GRACE_S))[0]:
+                self.process.kill()
+                await asyncio.shield(waiting)
         finally:
             os.close(self.status)
 
     def exit_code(self) -> int:
         """The command's exit code; WorkspaceError where the sandbox did not come to run it."""
-        try:
-            told = os.read(self.status, _CHUNK)
-        except BlockingIOError:
-            told = b""
-        for line in told.splitlines():
-            code = json.loads(line).get("exit-code")
-            if code is not None:
-                return int(code)
-        raise not_set_up(self.stderr.decode(errors="replace").strip())
+        code = self._status().get("exit-code")
+        if code is None:
+            raise not_set_up(self.stderr.decode(errors="replace").strip())
+        return code
+
+    def _status(self) -> dict[str, int]:
+        """What bubblewrap has told so far, a JSON object a line."""
+        with contextlib.suppress(BlockingIOError):
+            self.told += os.read(self.status, _CHUNK)
+        known: dict[str, int] = {}
+        for line in self.told.splitlines():
+            with contextlib.suppress(ValueError):  # not all of it has come
+                known |= json.loads(line)
+        return known
+
+
+def _parent(process: int) -> int | None:
+    """The parent of a process, None where it is gone."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[1])
 
 
 async def run_once(

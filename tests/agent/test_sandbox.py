@@ -200,9 +200,9 @@ def test_memory_disk_and_files_are_bounded() -> None:
 def test_output_time_and_processor_are_bounded() -> None:
     loud = python("while True: print('y' * 1000)", output_bytes=5000)
     assert (loud.ended, len(loud.stdout)) == ("output", 5000)
-    slow = python("print('begun', flush=True); import time; time.sleep(60)", wall_s=0.5)
+    slow = python("print('begun', flush=True); import time; time.sleep(60)", wall_s=2.0)
     assert (slow.ended, slow.exit_code, slow.stdout) == ("wall_time", None, b"begun\n")
-    busy = python("while True: pass", cpu_s=1)
+    busy = python("while True: pass", cpu_s=1, wall_s=60)
     assert (busy.ended, busy.exit_code) == ("exit", 128 + 9)
 
 
