@@ -35,8 +35,6 @@ class Said(BaseModel):
 class Asker(curator.LLM):
     """A question from a page."""
 
-    response_format = Question
-
     def prompt(self, row: dict[str, str]) -> str:
         return f"Ask one question about this page: {row['text']}"
 
@@ -46,8 +44,6 @@ class Asker(curator.LLM):
 
 class Answerer(curator.LLM):
     """An answer to it."""
-
-    response_format = Said
 
     def prompt(self, row: dict[str, str]) -> str:
         return f"Page: {row['text']}\nAnswer this: {row['question']}"
@@ -72,8 +68,14 @@ def main() -> None:
         "max_tokens_per_minute": 100_000_000_000,
     }
     made = Dataset.from_list(rows)
-    for number, stage in enumerate((Asker, Answerer)):
-        model = stage(model_name="gpt-4o-mini", backend="openai", backend_params=backend)
+    for number, (stage, form) in enumerate(((Asker, Question), (Answerer, Said))):
+        # A name that curator knows: it then asks for structured output as the others do.
+        model = stage(
+            model_name="gpt-4o-mini",
+            response_format=form,
+            backend="openai",
+            backend_params=backend,
+        )
         made = model(made, working_dir=str(given.out / f"cache{number}")).dataset
     made.to_parquet(given.out / "records.parquet")
     print(json.dumps({"records": len(made)}))
