@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -281,7 +282,7 @@ def test_most_published_solutions_compute() -> None:
 
     path = Path(folder) / "bench" / "gsm8k_train.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines][:1500]
+        rows = [json.loads(line) for line in islice(lines, 400)]
     said = [re.sub(r"<<.*?>>", "", row["answer"]) for row in rows]
     wrong = sum(not equation.holds for text in said for equation in equations(text))
     assert wrong <= 0.01 * sum(len(equations(text)) for text in said)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import re
 from collections import Counter
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from datagen.generate.items.checks import Limits
 from datagen.generate.items.normalise import LETTERS
+from datagen.generate.items.settle import Wanted, settle
+from datagen.generate.items.written import Columns, Written, fields_of, read_seed
 from datagen.llm.ask import SeedAsk
+from datagen.record import Seed
 from tests.generate.test_task_seeded import ROOT, Teaching, drafts, recipe_names, spec_of
 
 PASSAGE = (
@@ -197,6 +204,60 @@ def test_every_recipe_names_train_data_and_no_test_split() -> None:
     for name in recipe_names():
         sources = spec_of(name).sources
         assert sources != "any" and not [s for s in sources if "test" in s or "validation" in s]
+
+
+# The share of published rows that must pass; word problems bind themselves to fewer rules there.
+PUBLIC = {
+    "gsm8k": ("gsm8k_train", 0.5),
+    "arc": ("arc_easy_train", 0.75),
+    "openbookqa": ("openbookqa_train", 0.75),
+    "commonsenseqa": ("commonsense_qa_train", 0.75),
+    "hellaswag": ("hellaswag_train_8k", 0.75),
+    "winogrande": ("winogrande_train_10k", 0.75),
+    "piqa": ("piqa_train_8k", 0.75),
+    "boolq": ("boolq_train_6k", 0.75),
+    "mbpp": ("mbpp_all", 0.75),
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_published_rows_pass_as_new_examples_and_copies_never(name: str) -> None:
+    """One row as the seed, the next as what a teacher wrote: most pass, and none beside itself."""
+    if not (folder := os.environ.get("DATAGEN_DATA")):
+        pytest.skip("DATAGEN_DATA names no folder of public data")
+    file, least = PUBLIC[name]
+    with gzip.open(Path(folder) / "bench" / f"{file}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in islice(lines, 700, 760)]
+    arguments = spec_of(name).arguments
+    columns = Columns.model_validate(arguments["columns"])
+    given = tuple(arguments.get("answers", ()))
+    read = [
+        read_seed(Seed(source=name, row_key="1", row=row, licence="MIT"), columns) for row in rows
+    ]
+    examples = [example for example in read if isinstance(example, Written)]
+    for form in arguments["forms"]:
+        fields = fields_of(
+            form,
+            arguments.get("solution", "answer"),
+            passage=columns.passage is not None,
+            given=bool(given),
+        )
+        whole = [example for example in examples if not example.lacks(fields)]
+        passed = 0
+        for old, new in pairwise(whole):
+            wanted = Wanted(
+                form=form,
+                fields=fields,
+                options=len(given) or arguments.get("options") or len(new.wrong) + 1,
+                place=0,
+                turn=0,
+                given=given,
+                limits=Limits.model_validate(arguments["limits"]),
+                verify=tuple(arguments["verify"]),
+            )
+            passed += settle(new, old, wanted).problem is None
+            assert (settle(new, new, wanted).problem or "").startswith("copies_seed: ")
+        assert passed >= least * (len(whole) - 1) > 25
 
 
 def test_mmlu_lends_no_question() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datagen.generate.items.normalise import plain_words
 
 NGRAM_WORDS = 3
+# Of a few words with their names alike, too little is left to compare.
+_FEWEST_WORDS = 8
+_NUMBER = re.compile(r"\d[\d,.]*\d|\d")
+_WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +28,24 @@ class Overlap:
 
 
 def overlap(new: str, old: str) -> Overlap:
-    """Measure how much of `old` stands in `new`; symmetric in the span, not in the share."""
-    new_words, old_words = plain_words(new), plain_words(old)
+    """Measure how much of `old` stands in `new`; symmetric in the span, not in the share.
+
+    A copy with other names and numbers is a copy: both measures are taken as the texts stand and
+    with all names and numbers alike, and the larger counts.
+    """
+    words = [(plain_words(new), plain_words(old))]
+    if len(words[0][0]) >= _FEWEST_WORDS:
+        words.append((plain_words(_masked(new)), plain_words(_masked(old))))
     return Overlap(
-        span_words=longest_common_span(new_words, old_words),
-        ngram_share=ngram_share(new_words, old_words),
+        span_words=max(longest_common_span(*pair) for pair in words),
+        ngram_share=max(ngram_share(*pair) for pair in words),
     )
+
+
+def _masked(text: str) -> str:
+    """A text in which every number is 0 and every capitalised word the same name."""
+    named = _WORD.sub(lambda found: "Name" if found[0].istitle() else found[0], text)
+    return _NUMBER.sub("0", named)
 
 
 def longest_common_span(left: Sequence[str], right: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Sequence
 
 from pydantic import BaseModel
@@ -10,6 +11,9 @@ from pydantic import BaseModel
 from datagen.generate.items.agreement import Agreement, agreement
 from datagen.generate.verify.code import run_tests
 from datagen.llm.ask import AnswerRejected, Ask
+
+
+_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 class Program(BaseModel):
@@ -21,8 +25,8 @@ class Program(BaseModel):
 def function_name(code: str) -> str | None:
     """The last function that a program defines at its top, or None."""
     try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = _parsed(code)
+    except _UNREADABLE:
         return None
     names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     return names[-1] if names else None
@@ -35,14 +39,15 @@ def program_problem(code: str, tests: Sequence[str], *, fewest: int = 3) -> str 
     no two are the same.
     """
     try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        tree = _parsed(code)
+    except _UNREADABLE as error:
         return f"code_syntax: {type(error).__name__}"
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     if not defined:
         return "code_without_function: nothing is defined"
-    if len({"".join(test.split()) for test in tests}) < max(fewest, len(tests)):
-        return f"tests_few: {len(set(tests))} different tests, {fewest} wanted"
+    different = {"".join(test.split()) for test in tests}
+    if len(different) < max(fewest, len(tests)):
+        return f"tests_few: {len(different)} different tests of {len(tests)}, {fewest} wanted"
     for test in tests:
         problem = _test_problem(test, defined)
         if problem is not None:
@@ -52,14 +57,14 @@ def program_problem(code: str, tests: Sequence[str], *, fewest: int = 3) -> str 
 
 def stub(code: str) -> str:
     """A program of the same functions that know nothing: each returns None."""
-    names = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+    names = [node.name for node in _parsed(code).body if isinstance(node, ast.FunctionDef)]
     return "\n".join(f"def {name}(*_, **__):\n    return None" for name in names)
 
 
 def _test_problem(test: str, defined: set[str]) -> str | None:
     try:
-        body = ast.parse(test.strip()).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        body = _parsed(test.strip()).body
+    except _UNREADABLE:
         return f"test_syntax: {test[:60]!r}"
     if len(body) != 1 or not isinstance(body[0], ast.Assert):
         return f"test_is_no_assertion: {test[:60]!r}"
@@ -105,3 +110,10 @@ async def blind_programs(
         for answer in answers
     ]
     return agreement(said, "passed", asked=samples)
+
+
+def _parsed(code: str) -> ast.Module:
+    """The syntax tree of a program; what Python thinks of its escapes concerns nobody."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(code)

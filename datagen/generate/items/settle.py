@@ -23,8 +23,8 @@ from datagen.generate.items.steps import Solution, Step, solve, wrong_results
 from datagen.generate.items.written import Written
 
 _POINTS_AT_OPTIONS = re.compile(
-    r"\b(?:of|from|among|between) (?:these|the following|those|the (?:options|choices))\b"
-    r"|\b(?:following|below|options|choices)\b",
+    r"\b(?:of|from|among|between) (?:these|those)\b|\bthe following\b"
+    r"|\b(?:which|what|these|the|best|correct|right) (?:options?|choices?)\b|\blisted below\b",
     re.IGNORECASE,
 )
 
