@@ -103,8 +103,8 @@ def module_version(module: str) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-def module_closure(module: str, within: str) -> tuple[str, ...]:
-    """The module and all that it imports, at whatever remove, from the package `within`."""
+def module_closure(module: str, *within: str) -> tuple[str, ...]:
+    """The module and all that it imports, at whatever remove, from the packages `within`."""
     found: dict[str, None] = {}
     waiting = [module]
     while waiting:
@@ -118,7 +118,7 @@ def module_closure(module: str, within: str) -> tuple[str, ...]:
             waiting += [
                 imported
                 for imported in _imports(_parse(path), package)
-                if imported == within or imported.startswith(f"{within}.")
+                if any(imported == one or imported.startswith(f"{one}.") for one in within)
             ]
     return tuple(sorted(found))
 

@@ -103,7 +103,7 @@ def method_code(name: str, *, where: str) -> tuple[str, ...]:
     """The modules whose logic decides what a method drafts: its own, and those it rests on."""
     if ":" in name:
         return function_code(name, where=where)
-    return module_closure(method_module(name, where=where), "datagen.generate")
+    return module_closure(method_module(name, where=where), "datagen.generate", "datagen.agent")
 
 
 def resolve_method(
