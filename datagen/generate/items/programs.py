@@ -12,7 +12,6 @@ from datagen.generate.items.agreement import Agreement, agreement
 from datagen.generate.verify.code import run_tests
 from datagen.llm.ask import AnswerRejected, Ask
 
-
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
