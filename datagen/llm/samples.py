@@ -44,16 +44,22 @@ class Asked:
     logprobs: bool
 
     def repair(self, text: str, problem: Invalid) -> Asked:
-        """The same asking with the bad answer and what was wrong with it, for one sample."""
+        """The same asking for one sample, with the bad answer and what was wrong with it.
+
+        Plain text is asked for anew without a word of that: what is said here would come back in
+        the answer, and answers become training text.
+        """
+        once = replace(self, sampling=self.sampling.model_copy(update={"n": 1}))
+        if self.schema is None:
+            return once
         shown = defang(text.strip()[:_LONGEST_SHOWN]) or "(no answer)"
-        how = (
-            "in full, and more briefly"
-            if self.schema is None
-            else "with one JSON value that follows the schema, and with nothing else"
+        turn = (
+            f"That answer cannot be used ({problem.detail}). Answer the request again, with one "
+            "JSON value that follows the schema, and with nothing else."
         )
-        turn = f"That answer cannot be used ({problem.detail}). Answer the request again, {how}."
-        messages = (*self.messages, ("assistant", shown), ("user", defang(turn)))
-        return replace(self, messages=messages, sampling=self.sampling.model_copy(update={"n": 1}))
+        return replace(
+            once, messages=(*self.messages, ("assistant", shown), ("user", defang(turn)))
+        )
 
 
 def read_samples(
