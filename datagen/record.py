@@ -68,14 +68,14 @@ class Draft:
 
     `rejected` is None for a draft to keep; otherwise `"reason"` or `"reason: detail"`, where the
     reason is a stable snake_case word that counts can group by. A rejected draft may be empty.
-    `calls` narrows the lineage to the answers this draft rests on (`Answer.key`); empty means
-    every answer of the seed.
+    `calls` narrows the lineage to the answers this draft rests on (`Answer.key`): None means every
+    answer of the seed, nothing at all that no model had a part in it.
     """
 
     text: str | None = None
     messages: tuple[Message, ...] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    calls: tuple[str, ...] = ()
+    calls: tuple[str, ...] | None = None
     rejected: str | None = None
 
     def __post_init__(self) -> None:

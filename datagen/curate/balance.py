@@ -27,12 +27,18 @@ def class_of(metadata: Mapping[str, Any], by: Sequence[str]) -> str | None:
     return " / ".join(str(value) for value in values)
 
 
-def class_sizes(classes: Sequence[str], tolerance: float) -> dict[str, ClassSize]:
-    """What each class keeps: at most the smallest one's number and `tolerance` of it more."""
+def class_sizes(
+    classes: Sequence[str], tolerance: float, rare_below: float = 0.0
+) -> dict[str, ClassSize]:
+    """What each class keeps: at most the smallest one's number and `tolerance` of it more.
+
+    Classes of less than `rare_below` of the mean size keep all they have and are not the smallest.
+    """
     found = dict(sorted(Counter(classes).items()))
+    common = [n for n in found.values() if n * len(found) >= rare_below * len(classes)]
     # As a fraction of its decimal form: 100 and 15 % are 115, not the float 114.99999999999999.
     room = 1 + Fraction(str(tolerance))
-    limit = int(min(found.values(), default=0) * room)
+    limit = int(min(common, default=0) * room)
     return {name: ClassSize(found=n, kept=min(n, limit)) for name, n in found.items()}
 
 

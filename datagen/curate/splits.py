@@ -16,7 +16,8 @@ from datagen.workspace.specs import EvaluationSetSpec
 
 SPLIT_COLUMNS = ("split", "subset_split", "data_split")
 _SPLITS = frozenset(
-    "test testset dev devset val valid validation valset eval evaluation heldout holdout".split()
+    "test tst testset testsplit dev devset val valid validation valset eval evals evaluation "
+    "evalset heldout holdout".split()
 )
 _PAIRS = frozenset({("held", "out"), ("hold", "out")})
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")

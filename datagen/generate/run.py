@@ -166,7 +166,7 @@ def _sort_drafts(
         if draft.rejected is not None:
             result.rejects.append(reject_draft(draft, seed, stamp.generator, stage))
             continue
-        used = [call for call in result.calls if not draft.calls or call.key in draft.calls]
+        used = [call for call in result.calls if draft.calls is None or call.key in draft.calls]
         record = stamp_draft(draft, seed, stamp, calls=used)
         if record.id in seen:
             result.rejects.append(

@@ -311,8 +311,10 @@ class SeedAsk:
             prompt_sha256=asked.template.sha256,
             messages=asked.messages,
             sampling=asked.sampling
-            if asked.sampling.n == n
-            else asked.sampling.model_copy(update={"n": n}),
+            if asked.sampling.n == n and not model.thinking_tokens
+            else asked.sampling.model_copy(
+                update={"n": n, "max_tokens": asked.sampling.max_tokens + model.thinking_tokens}
+            ),
             seed=request_seed(asked.sampling.seed, self._build_seed, part),
             logprobs=asked.logprobs,
             schema_name=asked.schema_name,

@@ -51,6 +51,7 @@ def model_identity(model: ModelSpec) -> dict[str, Any]:
         "licence": model.licence,
         "structured_output": model.structured_output,
         "reasoning_effort": model.reasoning_effort,
+        "thinking_tokens": model.thinking_tokens,
         "vllm_arguments": list(model.vllm_arguments),
         "context_tokens": model.embedded.context_tokens if model.embedded else None,
     }

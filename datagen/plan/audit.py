@@ -47,7 +47,6 @@ def audit_names(workspace: Workspace, pin: SourcePin) -> None:
             raise _refused(
                 pin, f"its {what} {name!r} names {listed.name}: {listed.reason}", rules.shown
             )
-    names = [pair for pair in names if pair[0] not in ("hub id", "hub configuration")]
     names += [("hub split", hub.split)] if hub is not None else []
     names += [("condition", str(value)) for value in spec.where.values()]
     for what, name in names:

@@ -95,8 +95,7 @@ def pin_source(workspace: Workspace, profile: Loaded[ProfileSpec], name: str) ->
             }
         )
         return _file_pin(workspace, spec, override.files, override.sha256, override.rename, where)
-    # Rows of our own are published nowhere else: they are the source under every profile.
-    if profile.spec.sources == "sample" or (spec.hub is None and spec.sample is not None):
+    if profile.spec.sources == "sample" or spec.own:
         if spec.sample is None:
             raise WorkspaceError(
                 f"source {name!r} bundles no sample",
@@ -107,7 +106,12 @@ def pin_source(workspace: Workspace, profile: Loaded[ProfileSpec], name: str) ->
         spec = spec.model_copy(update={"licence": spec.sample_licence})
         where = loaded.where("sample")
         return _file_pin(workspace, spec, sample.files, sample.sha256, {}, where)
-    assert spec.hub is not None, "a source has a hub pin or a sample"
+    if spec.hub is None:
+        raise WorkspaceError(
+            f"source {name!r} has no hub pin",
+            where=loaded.where(),
+            fix=f"add 'hub:', or map it under 'override: {{{name}: ...}}' in the profile",
+        )
     identity = {"hub": spec.hub.model_dump(mode="json"), "where": spec.where}
     return SourcePin(
         spec=spec,

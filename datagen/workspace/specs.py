@@ -48,6 +48,7 @@ class SourceSpec(Spec):
 
     `filters` is the chain for recipes that name none of their own. A hub pin's `rename` maps the
     published column names to `columns`. `where` keeps the rows whose columns hold these values.
+    `own` rows are published nowhere else: the sample is the source under every profile.
     """
 
     name: Name
@@ -64,6 +65,7 @@ class SourceSpec(Spec):
     sample_licence: str = "CC0-1.0"
     filters: Name | None = None
     where: dict[str, str | int | bool] = {}
+    own: bool = False
     rows: Positive | None = None
     tokens: Positive | None = None
     notes: str | None = None
@@ -72,6 +74,8 @@ class SourceSpec(Spec):
     def _has_place_and_columns(self) -> SourceSpec:
         if self.hub is None and self.sample is None:
             raise ValueError("a source needs 'hub' or 'sample'")
+        if self.own and (self.sample is None or self.hub is not None):
+            raise ValueError("a source of one's own has a 'sample' and no 'hub'")
         if (self.text is None) == (self.messages is None):
             raise ValueError("a source names either a 'text' or a 'messages' column")
         for column in (self.key, self.text, self.messages, self.licence_column, *self.where):
@@ -159,7 +163,10 @@ class EmbeddedPin(Spec):
 
 
 class ModelSpec(Spec):
-    """manifests/models/<name>.yaml: a teacher, its licence and how it is served."""
+    """manifests/models/<name>.yaml: a teacher, its licence and how it is served.
+
+    `thinking_tokens` are what it may spend before an answer, on top of a prompt's `max_tokens`.
+    """
 
     name: Name
     title: str
@@ -170,6 +177,7 @@ class ModelSpec(Spec):
     embedded: EmbeddedPin | None = None
     vllm_arguments: tuple[str, ...] = ()
     structured_output: bool = True
+    thinking_tokens: Annotated[int, Field(ge=0)] = 0
     reasoning_effort: Literal["low", "medium", "high"] | None = None
 
     @property
@@ -207,11 +215,13 @@ class Sampling(Spec):
 class BalanceSpec(Spec):
     """Equal numbers of each class after curation: classes by metadata keys, the surplus refused.
 
-    `tolerance` is how much larger than the smallest class the others may stay, as a share of it.
+    `tolerance` is how much larger than the smallest class the others may stay, as a share of it. A
+    class of less than `rare_below` of the mean size is kept whole and holds the others down not.
     """
 
     by: Annotated[tuple[str, ...], Field(min_length=1)]
     tolerance: Annotated[float, Field(ge=0)] = 0.0
+    rare_below: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
 
 class RecipeSpec(Spec):

@@ -390,3 +390,18 @@ def test_texts_and_draws_need_nobody() -> None:
     with pytest.raises(WorkspaceError, match="no prompt 'nosuch'") as caught:
         ask.text("nosuch")
     assert "extract, question, text_plain" in str(caught.value)
+
+
+def test_a_model_that_thinks_gets_room_for_it(tmp_path: Path) -> None:
+    """`thinking_tokens` of the pin come on top of what the prompt allows."""
+    thinking = MODEL.model_copy(update={"thinking_tokens": 900})
+
+    async def run(url: str) -> None:
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            async with Client(thinking, [endpoint(url)], timeout_s=5) as client:
+                ask = asker(Teacher(client, ledger), prompts(p="{{ x }}"))
+                await ask("p", into=str, sampling={"max_tokens": 50}, x="a")
+
+    with FaultServer() as server:
+        asyncio.run(run(server.url))
+        assert [body["max_tokens"] for body in server.requests] == [950]

@@ -194,3 +194,11 @@ def test_nothing_is_above_the_limit_and_nothing_below_it_goes(
     for name, count in Counter(classes).items():
         assert left[name] == sizes[name].kept == min(count, int(smallest * (1 + tolerance) + 1e-9))
     assert gone == surplus(ids[::-1], classes[::-1], sizes, seed)
+
+
+def test_a_rare_class_does_not_starve_the_others() -> None:
+    """It keeps all it has; without the rule it would hold each of the others to its own size."""
+    classes = ["a"] * 4000 + ["b"] * 6000 + ["c"] * 3000 + ["d"] * 2
+    kept = {name: size.kept for name, size in class_sizes(classes, 0.0, 0.1).items()}
+    assert kept == {"a": 3000, "b": 3000, "c": 3000, "d": 2}
+    assert {size.kept for size in class_sizes(classes, 0.0).values()} == {2}

@@ -177,3 +177,13 @@ def test_a_source_gives_only_the_rows_it_names(tiny: Tiny) -> None:
     tiny.change("manifests/sources/pages.yaml", where={"half": "a"})
     ran = tiny.run("check")
     assert ran.code == 2 and "'half' is not among 'columns'" in ran.err + ran.out
+
+
+def test_rows_of_ones_own_are_the_source_everywhere(tiny: Tiny) -> None:
+    """Without `own`, a profile that reads the hub has nothing to read, and says so."""
+    tiny.change("datagen.yaml", profiles__here__sources="hub")
+    ran = tiny.run("try", "page@pages", "-n", "2", "--json", "--quiet")
+    assert ran.code == 2 and "has no hub pin" in ran.err
+    tiny.change("manifests/sources/pages.yaml", own=True)
+    ran = tiny.run("try", "page@pages", "-n", "2", "--json", "--quiet")
+    assert ran.code == 0 and ran.json[0]["kept"] == 2

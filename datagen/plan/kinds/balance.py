@@ -31,7 +31,7 @@ def run_balance(context: StepContext, partitions: Sequence[int]) -> None:
             if name is not None:
                 ids.append(one)
                 classes.append(name)
-    sizes = class_sizes(classes, spec.tolerance)
+    sizes = class_sizes(classes, spec.tolerance, spec.rare_below)
     too_many = surplus(ids, classes, sizes, context.arguments["seed"])
 
     def judge(records: Sequence[Record]) -> list[Verdict]:
