@@ -92,7 +92,7 @@ def cpu_seconds() -> float:
 async def measure(url: str, calls: int, at_once: int, ledger_at: Path) -> None:
     """Measure each client against the same server."""
     schema = {"name": "Said", "schema": SCHEMA}
-    plain = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
+    plain = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=60.0)
 
     async def with_openai(number: int) -> None:
         answer = await plain.chat.completions.create(
