@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -35,9 +35,10 @@ from datagen.shards.parquet import FileEntry, write_parquet
 from datagen.shards.records import json_text, read_seeds, reject_batch, seed_batch
 from datagen.shards.schema import CALL_SCHEMA, REJECT_SCHEMA, SEED_SCHEMA
 from datagen.shards.sources import draw_seeds
-from datagen.workspace.specs import ModelSpec, RecipeSpec, TokenizerSpec
+from datagen.workspace.specs import ModelSpec, ProfileSpec, RecipeSpec, TokenizerSpec
 
-_WINDOW_SEEDS = 64
+_LEAST_SEEDS = 64
+_MOST_SEEDS = 2048
 
 
 def one_partition(context: StepContext) -> int:
@@ -224,11 +225,21 @@ async def _generate(context: StepContext, partitions: Sequence[int]) -> None:
             stamp=stamp,
             ask_for=ask_for,
             stage=context.step.name,
-            window=_WINDOW_SEEDS,
+            window=_window(services.profile.spec, teachers),
         )
         await _collect(context, seeds, results)
     if seeds.cut_short:
         raise Interrupted
+
+
+def _window(profile: ProfileSpec, roles: Iterable[str]) -> int:
+    """How many seeds are in flight: as many as the served models take requests at once.
+
+    Results do not depend on it: they come in the order of the seeds.
+    """
+    served = [profile.models[role] for role in roles if role in profile.models]
+    room = sum(endpoint.max_concurrency for role in served for endpoint in role.endpoints)
+    return min(max(room, _LEAST_SEEDS), _MOST_SEEDS)
 
 
 def _columns(method: Method, columns: Mapping[str, Any]) -> dict[str, Any]:
