@@ -22,7 +22,8 @@ class ModelConfig:
 
     `pattern` has a letter a layer: M Mamba-2, E mixture of experts, * attention. `latent_width`
     None means that experts work at full width. `dtype` is that of the matrices; router, decay,
-    norm and output-head parameters are float32 whatever it says.
+    norm and output-head parameters are float32 whatever it says. `dt_floor` is the least time step
+    of a Mamba-2 layer; the recipe has none, imported weights may.
     """
 
     pattern: str
@@ -37,6 +38,7 @@ class ModelConfig:
     mamba_state: int = 128
     conv_width: int = 4
     ssd_chunk: int = 128
+    dt_floor: float = 0.0
     experts: int
     top_k: int
     expert_width: int
@@ -82,7 +84,8 @@ class TrainConfig:
     Fractions are of the run's steps. `window_tokens` cuts each packed row into consecutive windows
     that train independently: no token is dropped, but context and prediction stop at a window's
     end, which makes steps affordable on a CPU. One row in `held_out_every` (0: none) is kept
-    from training for the loss by category.
+    from training for the loss by category. `moments` is the dtype of AdamW's two; masters are
+    float32 whatever it says.
     """
 
     model: ModelConfig
@@ -97,6 +100,7 @@ class TrainConfig:
     beta2: float = 0.95
     weight_decay: float = 0.1
     clip_norm: float = 1.0
+    moments: str = "float32"
     loss_chunk_tokens: int = 8192
     checkpoint_every: int = 500
     checkpoints_kept: int = 2
@@ -116,6 +120,7 @@ class TrainConfig:
                 min(self.warmup_fraction, self.decay_fraction) < 0
                 or self.warmup_fraction + self.decay_fraction > 1
             ),
+            "moments must be float32 or bfloat16": self.moments not in ("float32", "bfloat16"),
             "held_out_every must be 0 (none) or at least 2": (
                 self.held_out_every < 0 or self.held_out_every == 1
             ),
@@ -220,7 +225,7 @@ _LARGE = TrainConfig(
     ),
     batch_rows=4,
     microbatch_rows=4,
-    loss_chunk_tokens=16_384,
+    loss_chunk_tokens=32_768,
     peak_lr=1e-3,
     min_lr=1e-5,
     held_out_every=1000,
@@ -228,7 +233,7 @@ _LARGE = TrainConfig(
 
 PRESETS: dict[str, TrainConfig] = {
     "tiny": TINY,
-    "n3-2b": _LARGE,
+    "n3-2b": replace(_LARGE, moments="bfloat16"),
     "nano": replace(
         _LARGE,
         model=ModelConfig(

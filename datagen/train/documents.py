@@ -34,6 +34,14 @@ class Documents:
         """Where documents begin in the batch laid end to end, and its length."""
         return boundaries(self.index_BT) if self.begins_S is None else self.begins_S
 
+    @cached_property
+    def spans(self) -> tuple[Tensor, Tensor]:
+        """Where each token's document begins and ends in the batch laid end to end: int32."""
+        begins_S = self.boundaries
+        places_N = torch.arange(self.index_BT.numel(), device=begins_S.device, dtype=torch.int32)
+        document_N = torch.searchsorted(begins_S, places_N, right=True)
+        return begins_S[document_N - 1], begins_S[document_N]
+
 
 def documents_of(index_BT: Tensor, begins_S: Tensor | None = None) -> Documents:
     """Describe a batch by its document index."""

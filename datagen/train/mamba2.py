@@ -51,6 +51,7 @@ class Mamba2(nn.Module):
             config.mamba_state,
             config.norm_eps,
             config.ssd_chunk,
+            config.dt_floor,
         )
         out_BTD: Tensor = self.out_proj(normed_BTI)
         return out_BTD

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from datagen.train.config import TrainConfig
+from datagen.train.layers import DTYPES
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -15,8 +16,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class MasterAdamW:
     """AdamW whose arithmetic is float32 whatever the model's dtype.
 
-    A parameter that is float32 already is its own master. Matrices decay; vectors (norms, biases,
-    decay rates) do not.
+    Its moments are kept in `config.moments`, rounded after each step. A parameter that is float32
+    already is its own master. Matrices decay; vectors (norms, biases, decay rates) do not.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
@@ -28,7 +29,8 @@ class MasterAdamW:
             for name, parameter in self.parameters.items()
         }
         self.names = {master: name for name, master in self.masters.items()}
-        self.clip_norm = config.clip_norm
+        self.clip_norm, self.moments = config.clip_norm, DTYPES[config.moments]
+        self.fused = next(iter(self.masters.values())).is_cuda
         decayed = [master for master in self.masters.values() if master.ndim >= 2]
         spared = [master for master in self.masters.values() if master.ndim < 2]
         self.adamw = torch.optim.AdamW(
@@ -44,7 +46,7 @@ class MasterAdamW:
     @torch.no_grad()
     def step(self, lr: float) -> Tensor:
         """Clip, update and clear the gradients; return their L2 norm before clipping."""
-        if next(iter(self.masters.values())).is_cuda:
+        if self.fused:
             return self._step_fused(lr)
         for name, master in self._copies():
             gradient = self.parameters[name].grad
@@ -53,6 +55,9 @@ class MasterAdamW:
         for group in self.adamw.param_groups:
             group["lr"] = lr
         self.adamw.step()
+        for state in self.adamw.state.values() if self.moments != torch.float32 else ():
+            for moment in MOMENTS:
+                state[moment].copy_(state[moment].to(self.moments))
         for name, master in self._copies():
             self.parameters[name].copy_(master)
             self.parameters[name].grad = None
@@ -97,7 +102,7 @@ class MasterAdamW:
         """Begin a parameter's moments at zero, where torch's AdamW would keep them."""
         self.adamw.state[master] = {
             "step": torch.tensor(0.0),
-            **{moment: torch.zeros_like(master) for moment in MOMENTS},
+            **{moment: torch.zeros_like(master, dtype=self.moments) for moment in MOMENTS},
         }
         state: dict[str, Tensor] = self.adamw.state[master]
         return state
@@ -116,17 +121,18 @@ class MasterAdamW:
         for name, master in self.masters.items():
             for moment in MOMENTS:
                 if master in self.adamw.state:
-                    tensors[f"{moment}.{name}"] = self.adamw.state[master][moment]
+                    tensors[f"{moment}.{name}"] = self.adamw.state[master][moment].to(self.moments)
         return tensors
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Take back what `state` gave, after `step` updates."""
+        kept = self.moments if self.fused else torch.float32
         for name, master in self._copies():
             master.copy_(tensors[f"master.{name}"])
         for name, master in self.masters.items():
             if f"{MOMENTS[0]}.{name}" in tensors:
                 self.adamw.state[master] = {
                     "step": torch.tensor(float(step)),
-                    **{moment: tensors[f"{moment}.{name}"].to(master) for moment in MOMENTS},
+                    **{m: tensors[f"{m}.{name}"].to(master.device, kept) for m in MOMENTS},
                 }

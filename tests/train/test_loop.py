@@ -67,6 +67,14 @@ def lines(out: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "tokens_per_s"} for line in parsed]
 
 
+def _interrupt_at(step: int) -> Callable[[StepReport], None]:
+    def interrupt(report: StepReport) -> None:
+        if report.step == step:
+            signal.raise_signal(signal.SIGINT)
+
+    return interrupt
+
+
 def tensors(report: TrainReport) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in report.checkpoint.glob("*.safetensors")}
 
@@ -88,12 +96,7 @@ def test_the_loss_falls_and_is_told_by_category(run: Run) -> None:
 
 def test_resume_is_bitwise_after_ctrl_c(run: Run, tmp_path: Path) -> None:
     whole = run("whole")
-
-    def interrupt(report: StepReport) -> None:
-        if report.step == 6:
-            signal.raise_signal(signal.SIGINT)
-
-    stopped = run("parts", on_step=interrupt)
+    stopped = run("parts", on_step=_interrupt_at(6))
     assert stopped.interrupted and stopped.steps == 6 and stopped.checkpoint.is_dir()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     resumed = run("parts", resume=True)
@@ -202,6 +205,20 @@ def test_a_missing_shard_is_named(recipe: TrainConfig, tmp_path: Path) -> None:
 def test_an_unknown_preset_lists_the_known() -> None:
     with pytest.raises(WorkspaceError, match="tiny, n3-2b, nano, super, ultra"):
         preset("huge")
+
+
+def test_narrow_moments_are_rounded_once_a_step_and_resume_bitwise(
+    small: ModelConfig, recipe: TrainConfig, run: Run
+) -> None:
+    narrow = replace(recipe, moments="bfloat16")
+    whole = run("whole", config=narrow)
+    saved = load_file(whole.checkpoint / "optimizer.safetensors")
+    assert {t.dtype for n, t in saved.items() if n.startswith("exp_avg")} == {torch.bfloat16}
+    run("parts", config=narrow, on_step=_interrupt_at(6))
+    assert tensors(run("parts", config=narrow, resume=True)) == tensors(whole)
+    wide = run("wide")
+    assert whole.last_loss != wide.last_loss
+    assert whole.last_loss == pytest.approx(wide.last_loss, rel=0.02)
 
 
 def test_masters_keep_what_bfloat16_would_lose(small: ModelConfig, recipe: TrainConfig) -> None:

@@ -11,7 +11,8 @@ pytest.importorskip("triton", reason="triton comes with torch where there is a G
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("set TRITON_INTERPRET=1 to run kernels without a GPU", allow_module_level=True)
 
-from datagen.train.kernels import mamba, norms, reference  # noqa: E402
+from datagen.train.documents import documents_of  # noqa: E402
+from datagen.train.kernels import attention, mamba, norms, reference  # noqa: E402
 
 DOCUMENTS = [[1], [2], [63], [64], [65], [5, 1, 2, 60, 1], [127, 30]]
 
@@ -36,6 +37,25 @@ def test_mamba_mix_equals_the_reference(lengths: list[int]) -> None:
     assert_same([y], [truth])
     assert_same(
         list(torch.autograd.grad(y, ours, dy)), list(torch.autograd.grad(truth, wide, dy.double()))
+    )
+
+
+@pytest.mark.parametrize("rows", [[[1]], [[2, 65]], [[63, 1, 64], [120, 8]], [[200]]], ids=str)
+def test_attention_equals_the_reference(rows: list[list[int]]) -> None:
+    index_BT = torch.tensor([[i for i, n in enumerate(row) for _ in range(n)] for row in rows])
+    documents, shape = documents_of(index_BT), index_BT.shape
+    parts = [torch.randn(*shape, heads, 16) for heads in (8, 2, 2)]
+    ours = [part.clone().requires_grad_() for part in parts]
+    wide = [part.double().requires_grad_() for part in parts]
+    mine = attention.DocumentAttention.apply(
+        *(part.flatten(0, 1) for part in ours), *documents.spans
+    ).view(*shape, 8, 16)
+    true = reference.attention(*wide, documents.attends)
+    dy = torch.randn_like(mine)
+    assert_same([mine], [true])
+    assert_same(
+        list(torch.autograd.grad(mine, ours, dy)),
+        list(torch.autograd.grad(true, wide, dy.double())),
     )
 
 

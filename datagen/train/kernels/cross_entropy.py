@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+BLOCK, WARPS = 16_384, 16
+
 
 @triton.jit
 def _softmax_gradient(logits_ptr, labels_ptr, losses_ptr, vocabulary, BLOCK: tl.constexpr):
@@ -25,18 +27,15 @@ def _softmax_gradient(logits_ptr, labels_ptr, losses_ptr, vocabulary, BLOCK: tl.
         for start in range(0, vocabulary, BLOCK):
             tl.store(logits_ptr + start + columns, zeros, mask=start + columns < vocabulary)
     else:
-        peaks = tl.full((BLOCK,), -float("inf"), tl.float32)
-        masses = tl.zeros((BLOCK,), tl.float32)
+        # Finite numbers: the difference of two infinities would be none.
+        peak, mass = -3e38, 0.0
         for start in range(0, vocabulary, BLOCK):
-            # A finite filler: the difference of two infinities would be no number.
             x = tl.load(
                 logits_ptr + start + columns, mask=start + columns < vocabulary, other=-3e38
             ).to(tl.float32)
-            higher = tl.maximum(peaks, x)
-            masses = masses * tl.exp(peaks - higher) + tl.exp(x - higher)
-            peaks = higher
-        peak = tl.max(peaks, axis=0)
-        mass = tl.sum(masses * tl.exp(peaks - peak), axis=0)
+            higher = tl.maximum(peak, tl.max(x, axis=0))
+            mass = mass * tl.exp(peak - higher) + tl.sum(tl.exp(x - higher), axis=0)
+            peak = higher
         target = tl.load(logits_ptr + label).to(tl.float32)
         tl.store(losses_ptr + row, tl.log(mass) + peak - target)
         tl.debug_barrier()  # the target is read before the loop below overwrites it
@@ -64,8 +63,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             rows = slice(start, start + chunk_tokens)
             error_NV = hidden_ND[rows] @ narrow_VD.T
             _softmax_gradient[(len(error_NV),)](
-                error_NV, labels_N[rows], losses_N[rows], len(narrow_VD), BLOCK=4096, num_warps=8
-            )
+                error_NV, labels_N[rows], losses_N[rows], len(narrow_VD),
+                BLOCK=BLOCK, num_warps=WARPS,
+            )  # fmt: skip
             torch.mm(error_NV, narrow_VD, out=grad_hidden_ND[rows])
             if start == 0:
                 torch.mm(error_NV.T, hidden_ND[rows], out_dtype=torch.float32, out=grad_head_VD)

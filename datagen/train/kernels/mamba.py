@@ -34,14 +34,15 @@ class MambaMix(torch.autograd.Function):
         groups: int,
         state: int,
         eps: float,
+        dt_floor: float = 0.0,
     ) -> Tensor:
-        ctx.groups, ctx.eps = groups, eps
+        ctx.groups, ctx.eps, ctx.dt_floor = groups, eps, dt_floor
         heads, inner, channels = len(skip_H), len(norm_weight_I), len(conv_bias_C)
         ctx.widths = (inner, channels, heads)
         z_BTI, xbc_BTC, dt_BTH = torch.split(projected_BTF, ctx.widths, dim=-1)
         mixed_BTC = conv.forward(xbc_BTC, conv_weight_CW, conv_bias_C, index_BT)
         x_BTHP, b_BTGN, c_BTGN = _parts(mixed_BTC, heads, inner, groups, state)
-        step_BTH = F.softplus(dt_BTH.float() + dt_bias_H)
+        step_BTH = F.softplus(dt_BTH.float() + dt_bias_H).clamp(min=dt_floor)
         y_BTHP, saved = ssd.forward(
             x_BTHP, step_BTH, -a_log_H.exp(), b_BTGN, c_BTGN, skip_H, index_BT
         )
@@ -74,14 +75,17 @@ class MambaMix(torch.autograd.Function):
             dy_BTI.view_as(y_BTHP), x_BTHP, a_H, b_BTGN, c_BTGN, skip_H, index_BT, saved,
             _parts(dmixed_BTC, heads, inner, ctx.groups, ctx.state),
         )  # fmt: skip
-        draw_BTH = dstep_BTH * torch.sigmoid(dt_BTH.float() + dt_bias_H)
+        raw_BTH = dt_BTH.float() + dt_bias_H
+        draw_BTH = dstep_BTH * torch.sigmoid(raw_BTH)
+        if ctx.dt_floor:
+            draw_BTH *= F.softplus(raw_BTH) >= ctx.dt_floor
         ddt_BTH.copy_(draw_BTH)
         dconv_weight_CW, dconv_bias_C = conv.backward(
             dmixed_BTC, xbc_BTC, conv_weight_CW, conv_bias_C, index_BT, dxbc_BTC
         )
         return (
             dprojected_BTF, dconv_weight_CW, dconv_bias_C, draw_BTH.sum((0, 1)), da_H * a_H,
-            dskip_H, dnorm_weight_I, None, None, None, None,
+            dskip_H, dnorm_weight_I, None, None, None, None, None,
         )  # fmt: skip
 
 

@@ -65,6 +65,7 @@ def mamba_mix(
     state: int,
     eps: float,
     chunk: int,
+    dt_floor: float = 0.0,
 ) -> Tensor:
     """Mix z, x, B, C, dt between the two projections of a Mamba-2 layer.
 
@@ -79,25 +80,26 @@ def mamba_mix(
     )
     if not (_fast(projected_BTF) and fits):
         return reference.mamba_mix(
-            projected_BTF, *parameters, document_index_BT, groups, state, eps, chunk
+            projected_BTF, *parameters, document_index_BT, groups, state, eps, chunk, dt_floor
         )
     from datagen.train.kernels.mamba import MambaMix
 
     out: Tensor = MambaMix.apply(  # type: ignore[no-untyped-call]
-        projected_BTF, *parameters, document_index_BT, groups, state, eps
+        projected_BTF, *parameters, document_index_BT, groups, state, eps, dt_floor
     )
     return out
 
 
 def attention(q_BTQP: Tensor, k_BTKP: Tensor, v_BTKP: Tensor, documents: Documents) -> Tensor:
-    """Attend causally inside documents."""
-    if not _fast(q_BTQP):
+    """Attend causally inside documents; the kernels take powers of two of at least 16 as width."""
+    width = q_BTQP.shape[-1]
+    if not (_fast(q_BTQP) and width >= 16 and width.bit_count() == 1):
         return reference.attention(q_BTQP, k_BTKP, v_BTKP, documents.attends)
     from datagen.train.kernels.attention import DocumentAttention
 
     rows, tokens = q_BTQP.shape[:2]
     mixed_NQP: Tensor = DocumentAttention.apply(  # type: ignore[no-untyped-call]
-        *(part.flatten(0, 1) for part in (q_BTQP, k_BTKP, v_BTKP)), documents.boundaries, tokens
+        *(part.flatten(0, 1) for part in (q_BTQP, k_BTKP, v_BTKP)), *documents.spans
     )
     return torch.unflatten(mixed_NQP, 0, (rows, tokens))
 

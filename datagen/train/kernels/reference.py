@@ -153,15 +153,19 @@ def mamba_mix(
     state: int,
     eps: float,
     chunk: int,
+    dt_floor: float = 0.0,
 ) -> Tensor:
-    """Take z, x, B, C, dt side by side; convolve x, B, C; run the SSD; gate by z and normalise."""
+    """Take z, x, B, C, dt side by side; convolve x, B, C; run the SSD; gate by z and normalise.
+
+    A time step is at least `dt_floor`.
+    """
     heads, inner, channels = len(skip_H), len(norm_weight_I), len(conv_bias_C)
     z_BTI, xbc_BTC, dt_BTH = torch.split(projected_BTF, [inner, channels, heads], dim=-1)
     xbc_BTC = conv_silu(xbc_BTC, conv_weight_CW, conv_bias_C, document_index_BT)
     inner_BTI, b_BTF, c_BTF = torch.split(xbc_BTC, [inner, groups * state, groups * state], dim=-1)
     y_BTHP = ssd(
         torch.unflatten(inner_BTI, -1, (heads, -1)),
-        F.softplus(wide(dt_BTH) + dt_bias_H),
+        F.softplus(wide(dt_BTH) + dt_bias_H).clamp(min=dt_floor),
         -a_log_H.exp(),
         torch.unflatten(b_BTF, -1, (groups, state)),
         torch.unflatten(c_BTF, -1, (groups, state)),

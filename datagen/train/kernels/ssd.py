@@ -138,7 +138,7 @@ def _outputs(
     R: tl.constexpr, P: tl.constexpr, N: tl.constexpr, L: tl.constexpr,
 ):  # fmt: skip
     """Form y for a chunk and the R heads of a group."""
-    chunk, group, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    group, chunk, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     p, n, steps = tl.arange(0, P), tl.arange(0, N), tl.arange(0, L)
     t = chunk * L + steps
     inside, t64 = t < tokens, t.to(tl.int64)
@@ -201,7 +201,7 @@ def forward(
     )
     scan(x_BTHP, b_BTGN, saved.to_end_BHT, saved, states_BCHPN, carry_BHC, reverse=False)
     y_BTHP = torch.empty_like(x_BTHP, memory_format=torch.contiguous_format)
-    _outputs[(chunks, groups, rows)](
+    _outputs[(groups, chunks, rows)](
         x_BTHP, b_BTGN, c_BTGN, d_H, index_BT, saved.dt_BHT, saved.decay_BHT,
         saved.from_start_BHT, states_BCHPN, y_BTHP,
         *x_BTHP.stride()[:2], *b_BTGN.stride()[:2], *c_BTGN.stride()[:2],

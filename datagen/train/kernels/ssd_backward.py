@@ -25,7 +25,7 @@ def _input_gradients(
     `pull`: gradient of dt_s as a factor; `push`: gradient of decay_l, both through the scores;
     `dskip`: what a token adds to the skip's gradient.
     """
-    chunk, group, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    group, chunk, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     p, n, steps = tl.arange(0, P), tl.arange(0, N), tl.arange(0, L)
     t = chunk * L + steps
     inside, t64 = t < tokens, t.to(tl.int64)
@@ -73,7 +73,7 @@ def _input_gradients(
             dx_ptr + row * dx_row + t64[:, None] * dx_time + h * P + p[None, :],
             dx.to(dx_ptr.dtype.element_ty), mask=inside[:, None],
         )  # fmt: skip
-    base = ((row * chunks + chunk) * tl.num_programs(1) + group) * (L * L)
+    base = ((row * chunks + chunk) * tl.num_programs(0) + group) * (L * L)
     dscores_SL = tl.where(same, dscores_SL, 0.0).to(b_SN.dtype)
     tl.store(dscores_ptr + base + steps[:, None] * L + steps[None, :], dscores_SL)
 
@@ -90,7 +90,7 @@ def _key_gradients(
     dC: u is dy, the states those that enter, scaled from the chunk's start. dB: u is x, the states
     the gradients of those that leave, scaled to the chunk's end, `met` before dt comes in.
     """
-    chunk, group, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    group, chunk, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     p, n, steps = tl.arange(0, P), tl.arange(0, N), tl.arange(0, L)
     t = chunk * L + steps
     inside, t64 = t < tokens, t.to(tl.int64)
@@ -102,7 +102,7 @@ def _key_gradients(
         others_ptr + row * others_row + t64[:, None] * others_time + group * N + n[None, :],
         mask=inside[:, None], other=0.0,
     )  # fmt: skip
-    base = dscores_ptr + ((row * chunks + chunk) * tl.num_programs(1) + group) * (L * L)
+    base = dscores_ptr + ((row * chunks + chunk) * tl.num_programs(0) + group) * (L * L)
     if OF_C:
         dscores = tl.load(base + steps[None, :] * L + steps[:, None])
     else:
@@ -190,7 +190,7 @@ def backward(
     scan(dy_BTHP, c_BTGN, saved.from_start_BHT, saved, dstates_BCHPN, carried_BHMC, reverse=True)
 
     shape = {"R": heads // groups, "P": width, "N": size, "L": CHUNK, "num_warps": 4}
-    grid = (chunks, groups, rows)
+    grid = (groups, chunks, rows)
     dscores_BCGSL = x_BTHP.new_empty(rows, chunks, groups, CHUNK, CHUNK)
     pull_BHT, push_BHT, tail_BHT, entry_BHT, dskip_BHT = (
         torch.empty_like(saved.dt_BHT) for _ in range(5)
