@@ -6,22 +6,17 @@ knows the answer, the model's must be the same.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from datagen.generate.document import document
-from datagen.generate.verify.exact import final_answer, normal, read_number, same_number
+from datagen.generate.verify.exact import final_answer
+from datagen.generate.verify.same import agrees
 from datagen.llm.ask import Answer, AnswerRejected, Ask
 from datagen.record import Draft, Message, Seed
 
 _THINK, _END_THINK = "<think>", "</think>"
-# A letter alone is more likely a variable, and a sign before a name is no punctuation.
-_WORDS = re.compile(r"[^\W\d_]{2,}(?:\s+[^\W\d_]+)*")
-_SIGNED = re.compile(r"[\s$*_(]*[-+−]")
-_FRACTION = re.compile(r"\\[dt]?frac\{([^{}]+)\}\{([^{}]+)\}")
-_SPACING = re.compile(r"\\[,;!: ]|[\s$]")
 
 
 async def reasoned(
@@ -82,17 +77,6 @@ def with_reasoning(message: Message) -> Message:
     return replace(message, reasoning=thoughts.strip() or None, content=content.strip())
 
 
-def agrees(said: str, expected: str) -> bool:
-    """Whether two final answers are one: as numbers, as words, or else sign by sign."""
-    number = read_number(expected)
-    if number is not None:
-        found = read_number(said)
-        return found is not None and same_number(found, number)
-    if _WORDS.fullmatch(expected) and not _SIGNED.match(said):
-        return normal(said) == normal(expected)
-    return _formula(said) == _formula(expected)
-
-
 def opening(row: Draft) -> list[Message]:
     """The turns before the first answer: all of a text, as the user's."""
     if row.messages is None:
@@ -125,8 +109,3 @@ def _problem(sample: Answer[str], expected: str | None) -> str | None:
     if not (sample.reasoning or "").strip():
         return "no_reasoning: the server gave the answer alone"
     return answer_problem(sample.value, expected)
-
-
-def _formula(text: str) -> str:
-    bare = _SPACING.sub("", _FRACTION.sub(r"\1/\2", text)).casefold()
-    return bare.replace("−", "-").removesuffix(".")

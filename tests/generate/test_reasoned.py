@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datagen.generate.reasoned import agrees, with_reasoning
+from datagen.generate.reasoned import with_reasoning
+from datagen.generate.verify.same import agrees
 from datagen.record import Draft, Message
 from datagen.workspace.load import parse
 from datagen.workspace.specs import ModelSpec
@@ -161,6 +162,53 @@ def test_the_pin_asks_for_medium_effort() -> None:
         ("10:05", "10:05", True),
         ("1005", "10:05", False),
         ("", "Mira", False),
+        (r"3\sqrt5", r"3\sqrt2", False),
+        (r"3\sqrt{5}", r"3\sqrt5", True),
+        (r"2\pi", "2", False),
+        ("2 pi", "2", False),
+        ("5x", "5y", False),
+        ("5x", "5", False),
+        ("x-3", "x+3", False),
+        ("x - 3", "x-3", True),
+        (r"(3,\pi/4)", r"(3,\pi/2)", False),
+        (r"\left(3, \frac{\pi}{4}\right)", r"(3,\pi/4)", True),
+        (r"x\le3", "x>3", False),
+        (r"x \leq 3", "x <= 3", True),
+        ("x \u2264 3", r"x\le3", True),
+        ("3x", "-3x", False),
+        ("(-inf,2]", "(inf,2)", False),
+        ("(-inf,2]", "(-inf, 2]", True),
+        ("5\u00b2", "52", False),
+        ("5\u00b2", "5^2", True),
+        ("2(3)", "23", False),
+        ("5!", "5", False),
+        ("5 or more", "5", False),
+        ("It is not 7", "7", False),
+        ("x = 3, y = 4", "4", False),
+        ("2x = 6", "6", False),
+        ("x = 4", "y = 4", False),
+        ("5 km", "5 miles", False),
+        ("$5", "5 dollars", True),
+        ("$5", "\u20ac5", False),
+        ("5 hours", "5 hour", True),
+        (r"90^\circ", "90", True),
+        (r"5 \text{ cm}^2", "5", True),
+        (r"10\%", "10 percent", True),
+        (r"1{,}000", "1,000", True),
+        (r"\text{Evelyn}", "Evelyn", True),
+        (r"\frac12", "1/2", True),
+        (r"\dfrac12", r"\tfrac{1}{2}", True),
+        (r"1\frac12", "11/2", False),
+        (r"1\frac12", "1.5", True),
+        (r"\frac{\sqrt{3}}2", r"\sqrt3/2", True),
+        (r"\frac{x+1}2", "(x+1)/2", True),
+        (r"\frac{x+1}2", "x+1/2", False),
+        (r"2^\frac12", "2^1/2", False),
+        (r"\Phi", r"\phi", False),
+        ("a - b", "- b", False),
+        ("well-known", "well known", True),
+        ("3.5 and 4", "35 and 4", False),
+        ("1, 2", "12", False),
     ],
 )
 def test_final_answers_agree(said: str, expected: str, same: bool) -> None:
@@ -171,6 +219,43 @@ def test_final_answers_agree(said: str, expected: str, same: bool) -> None:
 def test_numbers_agree_only_with_themselves(number: int, other: int) -> None:
     assert agrees(f"{number:,}", str(number))
     assert agrees(str(other), str(number)) == (other == number)
+
+
+FORMULAS = st.one_of(
+    st.text(max_size=30),
+    st.text(alphabet=r"0123xyab+-*/^=<>()[]{},.!%$ \\", max_size=16),
+    st.lists(
+        st.sampled_from([r"\frac", r"\sqrt", r"\text{m}", "{", "}", "1", "2", "x", "-", " ", "$"]),
+        max_size=10,
+    ).map("".join),
+)
+
+
+@given(one=FORMULAS, other=FORMULAS)
+def test_agreement_is_reflexive_and_symmetric(one: str, other: str) -> None:
+    assert agrees(one, one)
+    assert agrees(one, other) == agrees(other, one)
+
+
+@given(
+    number=st.integers(1000, 10**9),
+    form=st.sampled_from(
+        ["{:,} apples", "${:,}", "{:,} dollars", "It is {:,}.", "x = {}", "{} km/h", r"${}$"]
+    ),
+)
+def test_numbers_with_units_agree_with_the_number(number: int, form: str) -> None:
+    assert agrees(form.format(number), str(number))
+    assert not agrees(form.format(number), str(number + 1))
+    assert agrees(f"{number}%", f"{number:,} percent")
+
+
+@given(
+    number=st.integers(1, 999),
+    rest=st.sampled_from([r"\sqrt2", r"\pi", "x", "(x+1)", "^2", "!", "+x", "-3", " or more"]),
+)
+def test_a_formula_is_not_the_number_in_it(number: int, rest: str) -> None:
+    assert not agrees(f"{number}{rest}", str(number))
+    assert not agrees(f"-{number}{rest}", f"{number}{rest}")
 
 
 @given(thoughts=st.text(max_size=20), content=st.text(max_size=20))

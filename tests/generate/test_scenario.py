@@ -573,6 +573,22 @@ def test_reasoning_that_names_the_key(remark: str, named: bool) -> None:
         ("It seems to go by it and follows the norm, yet it goes against the norm", False),
         ("nobody could say that it goes against the norm: it follows the norm", True),
         ("so nothing is amiss", True),
+        ("It follows the norm, and hardly anybody would say that it goes against the norm", True),
+        ("It follows the norm; keeping it would be what goes against the norm", True),
+        ("so it follows the norm. To keep it would not be right and goes against the norm", True),
+        ("so it follows the norm, whereas hiding it goes against the norm", True),
+        ("It follows the norm rather than that it goes against the norm", True),
+        ("Carrying it back follows the norm and hiding it goes against the norm", True),
+        ("It goes against the norm", False),
+        (
+            "Therefore it goes against the norm, and nobody would say that it follows the norm",
+            False,
+        ),
+        ("so it goes against the norm. Piet would be glad of his drill", False),
+        ("so it follows the norm. However, it goes against the norm", False),
+        ("She does not return it and goes against the norm", False),
+        ("The answer is that it goes against the norm", False),
+        ("It does not only look bad, it goes against the norm", False),
     ],
 )
 def test_reasoning_that_ends_on_the_other_option(end: str, kept: bool) -> None:
@@ -587,3 +603,23 @@ def test_reasoning_that_ends_on_the_other_option(end: str, kept: bool) -> None:
     found = judge_answer(f"{THOUGHT} {end}.\nAnswer: B", None, expected)
     assert (found.problem is None) == kept
     assert kept or (found.problem or "").startswith("reasoning_disagrees: ")
+
+
+def test_a_negated_label_does_not_decide() -> None:
+    """What hardly anybody would say is no conclusion, and a plain sentence is one."""
+    for end, kept in (
+        ("It is good, and hardly anybody would say that it is bad", True),
+        ("It is bad, and hardly anybody would say that it is good", False),
+        ("Some might say that it is bad, but it is good", True),
+        ("It is not good, it is bad", False),
+    ):
+        expected = Expected(
+            letter="B",
+            options=["It is bad.", "It is good.", "It is okay."],
+            fixed=True,
+            scene=THOUGHT,
+            examples=[],
+            fewest_words=5,
+        )
+        found = judge_answer(f"{THOUGHT} {end}.\nAnswer: B", None, expected)
+        assert (found.problem is None) == kept, end

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datagen.errors import DataError
-from datagen.generate.verify.exact import final_answer, read_letter, read_number
+from datagen.generate.verify.exact import final_answer, read_letter
 from datagen.generate.verify.json_schema import schema_problem, value_problem
+from datagen.generate.verify.same import agrees, normal, read_number
 from datagen.generate.verify.verdict import Verdict, find_code, spec_problem, verify
 from tests.agent.needs import needs_sandbox
 
@@ -127,6 +128,22 @@ def test_texts() -> None:
     assert checked("exact", "danube.", spec).passed and checked("exact", "DONAU", spec).passed
     assert not checked("exact", "the Danube river", spec).passed
     assert not checked("exact", "It may be the Danube.\nOr not.", spec).passed
+
+
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [("3x", "-3x"), ("(-inf,2]", "(inf,2)"), ("a/b", "ab"), ("[1,2]", "(1,2)"), ("5x", "5y")],
+)
+def test_signs_operators_and_brackets_count(said: str, right: str) -> None:
+    assert normal(said) != normal(right) and not agrees(said, right)
+    assert not checked("exact", said, {"answer": right}).passed
+    assert checked("exact", right, {"answer": right}).passed
+
+
+def test_a_formula_is_no_number() -> None:
+    for text in (r"3\sqrt5", r"2\pi", "5x", "x-3", r"(3,\pi/4)", r"x\le3", "1/2x", "5 m"):
+        assert read_number(text) is None, text
+    assert number("5 m", "5", units=["m"]) and number(r"5\ \mathrm{m}", "5")
 
 
 SCHEMA = {

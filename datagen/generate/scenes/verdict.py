@@ -33,6 +33,28 @@ _GIVEN = re.compile(
     r"|\banswer\s+key\b|\bground[\s-]truth\b|\bthe\s+label\s+(?:is|says|states|tells)\b",
     re.IGNORECASE,
 )
+_SENTENCE = re.compile(r"(?<=[.!?])[\"')*_]*\s+|\n+")
+_CONCLUDES = re.compile(
+    r"\b(?:so(?!\s+(?:that|much|many|long|far|as|good|bad)\b)|therefore|thus|hence|consequently"
+    r"|accordingly|in\s+conclusion|overall|which\s+means(?:\s+that)?|conclude(?:\s+that)?"
+    r"|(?:answer|option|verdict|conclusion)\s+(?:is|must\s+be|should\s+be)(?:\s+that)?)\b",
+    re.IGNORECASE,
+)
+_TAKEN_BACK = re.compile(r"\W*(?:however|but|yet|no|wait|actually|still|instead)\b", re.IGNORECASE)
+_CONTRAST = re.compile(r"\b(?:but|yet|however)\b", re.IGNORECASE)
+# A clause that begins with `that` is said of the one before it.
+_CLAUSE = re.compile(
+    r"[;:\u2013\u2014]|,(?!\s*(?:that|then)\b)"
+    r"|\band\b(?=\s+(?:so|it|he|she|they|this|these|hardly|nobody|no\s+one|few|some|most|people)\b)",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(
+    r" (?:nobody|no one|none|nothing|hardly|barely|scarcely|few|some|others|neither|nor|without"
+    r"|rather than|instead of|more than|than|unlike|whereas|while|although|though|if|unless|whether"
+    r"|would be what|would have been what|would be one that|would be something that) "
+    r"| (?:not|never|cannot|t)(?! only) (?:(?!and |because |as |since )\w+ ){0,6}$"
+)
+_COMPARED = re.compile(r" (?:would|could|might|may) (?:be|have been)(?: \w+){0,2} (?:what|that) $")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +92,7 @@ def judge_answer(text: str, hidden: str | None, expected: Expected) -> Verdict:
 
     `no_letter`, `letter_disagrees` (with the key, or with itself), `key_named` (the reasoning says
     that the answer was given), `short_reasoning`, `off_topic` (hardly a word of the scene),
-    `reasoning_disagrees` (it ends on another of the fixed options), `quotes_example`.
+    `reasoning_disagrees` (it concludes on another of the fixed options), `quotes_example`.
     """
     before, said = final_letters(text, len(expected.options))
     reasoning, remark = (hidden.strip(), before) if hidden and hidden.strip() else (before, "")
@@ -98,7 +120,7 @@ def _reasoning_problem(reasoning: str, remark: str, expected: Expected) -> str |
     shared = (content_stems(reasoning) & content_stems(scene)) - _OF_THE_TASK
     if len(shared) < _FEWEST_SHARED:
         return f"off_topic: {len(shared)} words of the scene"
-    named = _last_named(words, expected.options) if expected.fixed else None
+    named = _concluded(reasoning, expected.options) if expected.fixed else None
     if named not in (None, expected.letter):
         return f"reasoning_disagrees: ends on the words of {named}"
     for example in expected.examples:
@@ -107,16 +129,50 @@ def _reasoning_problem(reasoning: str, remark: str, expected: Expected) -> str |
     return None
 
 
-def _last_named(words: Sequence[str], options: Sequence[str]) -> str | None:
-    """The letter of the option whose words, without `it` or `they`, a reasoning says last."""
-    said = f" {' '.join(words)} "
-    places = []
+def _concluded(reasoning: str, options: Sequence[str]) -> str | None:
+    """The letter of the fixed option on which a reasoning ends; None where it ends on no one alone.
+
+    Its last concluding clause decides (`so`, `therefore`, `the answer is`), or its last sentence
+    where there is none or where that takes the conclusion back (`However, ...`).
+    """
+    sentences = [one for one in _SENTENCE.split(reasoning) if one.strip()]
+    if not sentences:
+        return None
+    last = _asserted_at_the_end(sentences[-1], options)
+    if _TAKEN_BACK.match(sentences[-1]) and last is not None:
+        return last
+    for sentence in reversed(sentences):
+        marks = list(_CONCLUDES.finditer(sentence))
+        if marks:
+            found = _asserted_at_the_end(sentence[marks[-1].end() :], options)
+            return found if found is not None else _asserted_at_the_end(sentence, options)
+    return last
+
+
+def _asserted_at_the_end(sentence: str, options: Sequence[str]) -> str | None:
+    """The one option that a sentence asserts, after its last `but`; None for none or several."""
+    for part in reversed(_CONTRAST.split(sentence)):
+        found = set[str]()
+        for clause in _CLAUSE.split(part):
+            found |= _asserted(clause, options)
+        if found:
+            return found.pop() if len(found) == 1 else None
+    return None
+
+
+def _asserted(clause: str, options: Sequence[str]) -> set[str]:
+    """The letters of the options that a clause says, without `it` or `they`, and neither denies nor
+    compares with."""
+    said = f" {' '.join(plain_words(clause))} "
+    letters = set()
     for letter, option in zip(LETTERS, options, strict=False):
         named = plain_words(option)
         named = named[1:] if named[:1] in (["it"], ["they"]) else named
-        places.append((said.rfind(f" {' '.join(named)} "), letter))
-    place, letter = max(places)
-    return letter if place >= 0 else None
+        for place in re.finditer(re.escape(f" {' '.join(named)} "), said):
+            before = said[: place.start() + 1]
+            if not (_DENIED.search(before) or _COMPARED.search(before)):
+                letters.add(letter)
+    return letters
 
 
 def final_letters(text: str, options: int) -> tuple[str, list[str]]:
