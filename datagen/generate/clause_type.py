@@ -8,12 +8,13 @@ another one that no marked span of this contract shares with it. Nobody is asked
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from datagen.generate.legal.choices import finished, one_of
-from datagen.generate.legal.rows import cell, on_one_line, rows_cell, wrong
+from datagen.generate.legal.rows import cell, on_one_line, rows_cell
 from datagen.generate.passages.words import words
 from datagen.llm.ask import Ask
 from datagen.record import Draft, Seed, TokenCutter
@@ -51,7 +52,8 @@ async def clause_type(
     """Draft two yes/no items for the first qualifying clause of every type of a clean contract.
 
     A clause qualifies with `min_words` to `max_words` that stand in the contract as marked. Types
-    that stand together in a list of `alike` are never each other's negatives.
+    that stand together in a list of `alike` are never each other's negatives; a type whose answers
+    do not stand where the row says is nobody's.
     """
     contract = str(cell(seed, text) or "")
     found = len(_UNCLEAN.findall(contract))
@@ -60,7 +62,8 @@ async def clause_type(
     length = tokenizer.count(contract)
     if length > max_tokens:
         return [Draft(rejected=f"long_contract: {length} tokens")]
-    marked = [_marked(seed, contract, row) for row in rows_cell(seed, questions)]
+    read = [_marked(contract, row) for row in rows_cell(seed, questions)]
+    marked, problems = _usable(read)
     near = {name: {other for group in alike if name in group for other in group} for name in (
         one.name for one in marked
     )}  # fmt: skip
@@ -84,20 +87,23 @@ async def clause_type(
         name = one_of(ask, strangers, "negative", one.name)
         (other,) = (candidate for candidate in marked if candidate.name == name)
         drafts.append(_item(ask, told, other, "no", texts))
-    return drafts or [Draft(rejected="no_clause: no marked clause is of a fitting length")]
+    none = Draft(rejected="no_clause: no marked clause is of a fitting length")
+    return [*(Draft(rejected=problem) for problem in problems), *(drafts or [none])]
 
 
-def _marked(seed: Seed, contract: str, row: Any) -> _Marked:
-    """One question with its answers, each checked to stand where it says."""
+def _marked(contract: str, row: Mapping[str, Any]) -> _Marked | str:
+    """One question with its answers, or why not all of them stand where it says."""
     question = str(row.get("question") or "")
     name = _TYPE.search(question)
     if name is None:
-        raise wrong(seed, f"a question names no clause type: {question[:60]!r}", 'related to "..."')
+        return f"row_unusable: a question names no clause type: {question[:60]!r}"
     places = []
     for answer in row.get("answers") or ():
-        start, said = int(answer["answer_start"]), str(answer["text"])
+        start, said = answer.get("answer_start"), answer.get("text")
+        if not isinstance(start, int) or not isinstance(said, str) or not said or start < 0:
+            return f"row_unusable: an answer for {name[1]} has no place or no text"
         if contract[start : start + len(said)] != said:
-            raise wrong(seed, f"{said[:40]!r} does not stand at {start}", "correct 'answer_start'")
+            return f"row_unusable: {said[:40]!r} does not stand at {start}"
         places.append((start, start + len(said)))
     details = _DETAILS.search(question)
     return _Marked(
@@ -105,6 +111,15 @@ def _marked(seed: Seed, contract: str, row: Any) -> _Marked:
         details=on_one_line(details[1]) if details else "",
         places=tuple(sorted(places)),
     )
+
+
+def _usable(read: Sequence[_Marked | str]) -> tuple[list[_Marked], list[str]]:
+    """The types that can be read and are asked for once, and why others cannot be used."""
+    marked = [one for one in read if not isinstance(one, str)]
+    problems = [one for one in read if isinstance(one, str)]
+    times = Counter(one.name for one in marked)
+    problems += [f"row_unusable: {name} is asked for twice" for name, n in times.items() if n > 1]
+    return [one for one in marked if times[one.name] == 1], problems
 
 
 def _fits(contract: str, place: tuple[int, int], least: int, most: int) -> bool:

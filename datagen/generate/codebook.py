@@ -6,6 +6,7 @@ words on which the answer hangs must survive.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,9 +15,11 @@ from pydantic import BaseModel
 from datagen.errors import WorkspaceError
 from datagen.generate.legal.choices import finished
 from datagen.generate.legal.held import rephrasing_problem
-from datagen.generate.legal.rows import on_one_line, text_cell, wrong
+from datagen.generate.legal.rows import on_one_line, text_cell
 from datagen.llm.ask import AnswerRejected, Ask
 from datagen.record import Draft, Seed
+
+_PLACE = re.compile(r"\{(\w+)\}")
 
 
 class _Questions(BaseModel):
@@ -42,29 +45,30 @@ async def codebook(
     An entry is a table: `variable` (as the row's column of that name says), `question` with
     `{column}` for cells of the row, `answers` (code to `answer` and `says`), and `terms`, groups of
     words of which every rewording keeps one. `kept` are columns whose cells a rewording keeps;
-    `unknown` are codes that say nothing.
+    `unknown` are codes that say nothing; a code that is in neither place rejects the row.
     """
     entry = _entry(entries, text_cell(seed, variable))
     said = text_cell(seed, code)
     if entry is None:
         return [Draft(rejected=f"no_entry: the codebook lacks {text_cell(seed, variable)!r}")]
-    cells = {name: text_cell(seed, name) for name in seed.row if name in entry["places"]}
+    cells = {name: text_cell(seed, name) for name in entry["places"]}
     metadata: dict[str, Any] = {
         "form": "yes_no",
         "variable": entry["variable"],
         "code": said,
-        "question": _filled(seed, entry["question"], cells),
+        "question": _filled(entry["question"], cells),
     }
     if said in unknown:
         return [Draft(metadata=metadata, rejected=f"no_code: {said!r} answers nothing")]
     if said not in entry["answers"]:
-        fix = f"name it in the codebook, or among 'unknown': {', '.join(entry['answers'])}"
-        raise wrong(seed, f"column {code!r} has {said!r}", fix)
+        listed = ", ".join(entry["answers"])
+        why = f"unknown_code: {said!r} of {entry['variable']}, the codebook has {listed}"
+        return [Draft(metadata=metadata, rejected=why)]
     found = entry["answers"][said]
     metadata |= {
         "label": str(found["answer"]).lower(),
         "answer": str(found["answer"]),
-        "says": _filled(seed, found["says"], cells),
+        "says": _filled(found["says"], cells),
         "wording": "codebook",
     }
     drafts = [finished(ask, metadata, texts, metadata["question"])]
@@ -86,18 +90,14 @@ def _entry(entries: Sequence[Mapping[str, Any]], variable: str) -> dict[str, Any
         if str(entry["variable"]) == variable:
             answers = {str(code): answer for code, answer in entry["answers"].items()}
             wordings = [entry["question"], *(answer["says"] for answer in answers.values())]
-            places = {part.partition("}")[0] for line in wordings for part in line.split("{")[1:]}
+            places = sorted({place for line in wordings for place in _PLACE.findall(line)})
             return {**entry, "answers": answers, "places": places}
     return None
 
 
-def _filled(seed: Seed, wording: str, cells: Mapping[str, str]) -> str:
-    """A wording with the row's cells in its places; DataError for a cell that is not there."""
-    for name, value in cells.items():
-        wording = wording.replace(f"{{{name}}}", value)
-    if "{" in wording:
-        raise wrong(seed, f"no column for {wording!r}", "name columns of the row in the codebook")
-    return wording
+def _filled(wording: str, cells: Mapping[str, str]) -> str:
+    """A wording with the row's cells in its places; braces within a cell are no place."""
+    return _PLACE.sub(lambda place: cells[place[1]], wording)
 
 
 async def _rephrased(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from datagen.errors import DataError, WorkspaceError
+from datagen.errors import WorkspaceError
 from datagen.generate.legal.chance import Chance
 from datagen.generate.legal.choices import finished
 from datagen.generate.legal.citizenship import (
@@ -30,7 +30,7 @@ from datagen.generate.legal.complaint import (
     word,
 )
 from datagen.generate.legal.held import rephrasing_problem, stands_in
-from datagen.generate.legal.rows import on_one_line, text_cell, wrong
+from datagen.generate.legal.rows import RowUnusable, on_one_line, text_cell
 from datagen.generate.legal.sentences import sentences
 from datagen.llm.ask import AnswerRejected, Ask
 from datagen.record import Draft, Seed
@@ -59,7 +59,8 @@ async def diversity_jurisdiction(
     """Draft complaints on a row's causes of action, half with jurisdiction and half without.
 
     The row has `cause` and `facts`, and `other_cause` and `other_facts` for a second claim of the
-    same plaintiff. A share of the complaints is also drafted in a model's words.
+    same plaintiff. A share of the complaints is also drafted in a model's words; the others rest on
+    no answer.
     """
     tables = Tables(
         first_names=first_names,
@@ -76,7 +77,7 @@ async def diversity_jurisdiction(
     drafts: list[Draft] = []
     for item in range(per_row):
         wanted = ask.balanced(2, "verdict", str(item)) == 0
-        complaint, metadata = _drawn(seed, ask, tables, claims, item, wanted)
+        complaint, metadata = _drawn(ask, tables, claims, item, wanted)
         drafts.append(finished(ask, metadata, texts, metadata["context"]))
         if ask.draw("rephrased", str(item)) < rephrased_share * 2**64:
             drafts.append(await _rephrased(ask, complaint, metadata, texts))
@@ -97,18 +98,20 @@ def _require_tables(tables: Tables) -> None:
 def _facts(seed: Seed, column: str) -> str:
     facts = text_cell(seed, column)
     if "{plaintiffs}" not in facts or "{defendants}" not in facts:
-        said = f"column {column!r} does not name {{plaintiffs}} and {{defendants}}"
-        raise wrong(seed, said, "write both places into the sentence")
+        raise RowUnusable(f"column {column!r} does not name {{plaintiffs}} and {{defendants}}")
     return facts
 
 
-def _undrawn(seed: Seed, what: str) -> DataError:
-    said = f"no {what} with the wanted answer in {_MOST_DRAWS} draws"
-    return wrong(seed, said, "give the recipe more States and names")
+def _undrawn(what: str) -> WorkspaceError:
+    return WorkspaceError(
+        f"no {what} with the wanted answer in {_MOST_DRAWS} draws",
+        where="arguments",
+        fix="give the recipe more States and names",
+    )
 
 
 def _drawn(
-    seed: Seed, ask: Ask, tables: Tables, claims: Sequence[dict[str, str]], item: int, wanted: bool
+    ask: Ask, tables: Tables, claims: Sequence[dict[str, str]], item: int, wanted: bool
 ) -> tuple[Complaint, dict[str, Any]]:
     """Draw until the complaint has the wanted answer; where it has not, for a drawn reason."""
     flaw = ("citizenship", "amount", "both")[ask.draw("flaw", str(item)) % 3]
@@ -120,7 +123,7 @@ def _drawn(
         if (not_diverse(plaintiffs, defendants) is None) == diverse:
             break
     else:
-        raise _undrawn(seed, "parties")
+        raise _undrawn("parties")
     for attempt in range(_MOST_DRAWS):
         chance = Chance(ask, "demand", str(item), str(attempt))
         demand = draw_demand(
@@ -129,7 +132,7 @@ def _drawn(
         if exceeds(demand) == enough:
             break
     else:
-        raise _undrawn(seed, "demand")
+        raise _undrawn("demand")
     chance = Chance(ask, "words", str(item))
     complaint = word(chance, plaintiffs, defendants, demand, claims=claims)
     answer = "Yes" if wanted else "No"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datagen.generate.legal.choices import finished, shuffled
-from datagen.generate.legal.rows import cell, wrong
+from datagen.generate.legal.rows import cell, table_cell
 from datagen.llm.ask import Ask
 from datagen.record import Draft, Seed, TokenCutter
 
@@ -39,6 +39,7 @@ async def document_nli(
 
     Evidence is cut from the document by the row's spans, so it is verbatim; an entailed or
     contradicted hypothesis without any is left out, and so is evidence for what is not mentioned.
+    A hypothesis whose annotation or span is broken is rejected alone.
     """
     document = str(cell(seed, text) or "")
     if not document.strip():
@@ -46,27 +47,14 @@ async def document_nli(
     length = tokenizer.count(document)
     if length > max_tokens:
         return [Draft(rejected=f"long_document: {length} tokens")]
-    places, said = cell(seed, spans) or [], _table(seed, hypotheses)
-    found: dict[str, dict[str, Any]] = {}
-    problems = []
-    for key, annotation in sorted(_table(seed, annotations).items()):
-        if key not in said:
-            fix = f"give it one in {hypotheses!r}"
-            raise wrong(seed, f"annotation {key!r} has no hypothesis", fix)
-        answer = _ANSWERS.get(str(annotation.get("choice")))
-        if answer is None:
-            raise wrong(seed, f"{key!r} is {annotation.get('choice')!r}", " or ".join(_ANSWERS))
-        evidence = [_span(seed, document, places, i) for i in annotation.get("spans") or ()]
-        if bool(evidence) == (answer == "Not mentioned"):
-            why = "has evidence" if evidence else "has no evidence"
-            problems.append(f"evidence_mismatch: {key} is {answer!r} and {why}")
-            continue
-        found[key] = {
-            "key": key,
-            "hypothesis": str(said[key]),
-            "answer": answer,
-            "evidence": evidence,
-        }
+    said = table_cell(seed, hypotheses)
+    places = cell(seed, spans)
+    read = {
+        key: _item(document, places, key, annotation, said.get(key))
+        for key, annotation in sorted(table_cell(seed, annotations).items())
+    }
+    found = {key: item for key, item in read.items() if not isinstance(item, str)}
+    problems = [item for item in read.values() if isinstance(item, str)]
     drafts = [Draft(rejected=problem) for problem in problems]
     if not found:
         return [*drafts, Draft(rejected="no_hypothesis: none has an answer that can be kept")]
@@ -85,18 +73,34 @@ async def document_nli(
     return [*drafts, finished(ask, metadata, texts)]
 
 
-def _table(seed: Seed, column: str) -> Mapping[str, Any]:
-    value = cell(seed, column)
-    if not isinstance(value, Mapping):
-        raise wrong(seed, f"column {column!r} is no table", "name the column of a table by key")
-    return value
+def _item(
+    document: str, places: Any, key: str, annotation: Any, hypothesis: Any
+) -> dict[str, Any] | str:
+    """A hypothesis with its answer and its evidence, or why the row does not give them."""
+    if not hypothesis:
+        return f"row_unusable: annotation {key} has no hypothesis"
+    if not isinstance(annotation, Mapping):
+        return f"row_unusable: annotation {key} is no table"
+    answer = _ANSWERS.get(str(annotation.get("choice")))
+    if answer is None:
+        return f"row_unusable: {key} is {annotation.get('choice')!r}, not {' or '.join(_ANSWERS)}"
+    evidence = []
+    for place in annotation.get("spans") or ():
+        passage = _span(document, places, place)
+        if passage is None:
+            return f"row_unusable: span {place} of {key} lies outside of the text"
+        evidence.append(passage)
+    if bool(evidence) == (answer == "Not mentioned"):
+        why = "has evidence" if evidence else "has no evidence"
+        return f"evidence_mismatch: {key} is {answer!r} and {why}"
+    return {"key": key, "hypothesis": str(hypothesis), "answer": answer, "evidence": evidence}
 
 
-def _span(seed: Seed, document: str, places: Sequence[Sequence[int]], place: int) -> str:
-    """The characters of a span, which must lie within the document."""
-    if not 0 <= place < len(places):
-        raise wrong(seed, f"span {place} of {len(places)}", "evidence names places in 'spans'")
-    start, end = places[place]
-    if not 0 <= start < end <= len(document):
-        raise wrong(seed, f"span {start} to {end}", f"the text has {len(document)} characters")
-    return document[start:end].strip()
+def _span(document: str, places: Any, place: Any) -> str | None:
+    """The characters of a span, or None where it is none within the document."""
+    try:
+        start, end = places[place]
+        inside = place >= 0 and 0 <= start < end <= len(document)
+    except (IndexError, KeyError, TypeError, ValueError):
+        return None
+    return document[start:end].strip() or None if inside else None

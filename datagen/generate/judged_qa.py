@@ -2,20 +2,24 @@
 
 The kind is balanced over the seeds, so is the answer of a yes/no question and the letter of a
 right option. `question` writes question and answer; what a program can check is checked; then
-`judge` scores them by the criteria of the recipe, whose thresholds decide.
+`judge` scores them by the criteria of the recipe, whose thresholds decide. For multiple choice
+`select` is shown the options without the key, and names every one that is right: it must name the
+key alone.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
 from datagen.errors import WorkspaceError
+from datagen.generate.items.options import lettered
 from datagen.generate.judge import judged
-from datagen.generate.legal.choices import finished, placed
+from datagen.generate.legal.choices import balanced_options, finished
 from datagen.generate.legal.held import added
 from datagen.generate.legal.rows import on_one_line, text_cell
 from datagen.generate.passages.words import new_words, words
@@ -46,6 +50,22 @@ class _Written(BaseModel):
     wrong: list[str] = []
 
 
+class _Selected(BaseModel):
+    """The letters of all options that are right."""
+
+    right: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limits:
+    """What is asked of questions and answers."""
+
+    options: int
+    short_words: int
+    max_new_share: float
+    thresholds: Mapping[str, float]
+
+
 async def judged_qa(
     seed: Seed,
     ask: Ask,
@@ -73,6 +93,12 @@ async def judged_qa(
     length = len(words(context))
     if not min_words <= length <= max_words:
         return [Draft(metadata={"title": name}, rejected=f"length: {length} words")]
+    limits = _Limits(
+        options=options,
+        short_words=short_words,
+        max_new_share=max_new_share,
+        thresholds=thresholds,
+    )
     first = ask.balanced(len(kinds), "kind")
     drafts: list[Draft] = []
     asked: set[str] = set()
@@ -84,30 +110,75 @@ async def judged_qa(
             "title": name,
             "context": context,
         }
-        wanted = ("Yes", "No")[ask.balanced(2, "answer", str(kind["name"]))]
-        calls: list[str] = []
-        try:
-            written = await _written(ask, metadata, kind, wanted, options, calls)
-            problem = _problem(written, metadata, options, short_words, max_new_share)
-            if problem is None and str(metadata["question"]).casefold() in asked:
-                problem = "repeated_question: asked before"
-            asked.add(str(metadata["question"]).casefold())
-            if problem is None:
-                shown = {n: metadata[n] for n in ("title", "context", "question", "answer", "form")}
-                verdict = await judged(ask, "judge", thresholds=thresholds, **shown)
-                calls.append(verdict.key)
-                metadata |= verdict.metadata
-                problem = None if verdict.passed else f"below_threshold: {verdict.failed}"
-        except AnswerRejected as error:
-            calls += error.calls
-            problem = f"{error.reason}: {error.detail}"
-        if problem is not None:
-            drafts.append(Draft(metadata=metadata, calls=tuple(calls), rejected=problem))
-            continue
-        if kind["form"] == "multiple_choice":
-            metadata |= placed(ask, metadata["answer"], written.wrong, str(kind["name"]))
-        drafts.append(finished(ask, metadata, texts[kind["form"]], kind["name"], calls=calls))
+        drafts.append(await _item(ask, metadata, kind, limits, asked, texts[kind["form"]]))
     return drafts
+
+
+async def _item(
+    ask: Ask,
+    metadata: dict[str, Any],
+    kind: Mapping[str, Any],
+    limits: _Limits,
+    asked: set[str],
+    texts: Sequence[str],
+) -> Draft:
+    """A question of one kind, finished or with the first thing that is wrong with it.
+
+    `asked` are the questions on this text so far; it goes there, too.
+    """
+    calls: list[str] = []
+    try:
+        written = await _written(ask, metadata, kind, limits.options, calls)
+        problem = _problem(written, metadata, limits)
+        if problem is None and str(metadata["question"]).casefold() in asked:
+            problem = "repeated_question: asked before"
+        asked.add(str(metadata["question"]).casefold())
+        if problem is None:
+            shown = {n: metadata[n] for n in ("title", "context", "question", "answer", "form")}
+            verdict = await judged(ask, "judge", thresholds=limits.thresholds, **shown)
+            calls.append(verdict.key)
+            metadata |= verdict.metadata
+            problem = None if verdict.passed else f"below_threshold: {verdict.failed}"
+        if problem is None and kind["form"] == "multiple_choice":
+            name = str(kind["name"])
+            metadata |= balanced_options(ask, metadata["answer"], written.wrong, name)
+            problem = await _selected(ask, metadata, calls)
+    except AnswerRejected as error:
+        calls += error.calls
+        problem = f"{error.reason}: {error.detail}"
+    if problem is not None:
+        return Draft(metadata=metadata, calls=tuple(calls), rejected=problem)
+    return finished(ask, metadata, texts, kind["name"], calls=calls)
+
+
+async def _selected(ask: Ask, metadata: Mapping[str, Any], calls: list[str]) -> str | None:
+    """Why a model that is not told the key does not name it alone, in every sample."""
+    options = lettered(metadata["options"])
+    letters = {"type": "array", "items": {"enum": [option["letter"] for option in options]}}
+    schema = {
+        "type": "object",
+        "properties": {"right": {**letters, "maxItems": len(options)}},
+        "required": ["right"],
+        "additionalProperties": False,
+    }
+    samples = await ask.answers(
+        "select",
+        into=_Selected,
+        schema=schema,
+        title=metadata["title"],
+        context=metadata["context"],
+        question=metadata["question"],
+        options=options,
+    )
+    calls.append(samples[0].key)
+    key = metadata["answer_letter"]
+    for sample in samples:
+        said = sorted(set(sample.value.right))
+        if key in said and len(said) > 1:
+            return f"several_right: {', '.join(said)}"
+        if said != [key]:
+            return f"unconfirmed: {key}, the model says {', '.join(said) or 'none'}"
+    return None
 
 
 def _require(kinds: Sequence[Mapping[str, Any]], texts: Mapping[str, Sequence[str]]) -> None:
@@ -126,12 +197,12 @@ async def _written(
     ask: Ask,
     metadata: dict[str, Any],
     kind: Mapping[str, Any],
-    wanted: str,
     options: int,
     calls: list[str],
 ) -> _Written:
     """Question and answer by the model; both go into the metadata."""
     form = kind["form"]
+    wanted = ("Yes", "No")[ask.balanced(2, "answer", str(kind["name"]))]
     answer: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": _LONGEST[form]}
     properties: dict[str, Any] = {
         "question": {"type": "string", "pattern": "^[A-Z][^?]{14,220}\\?$"},
@@ -175,13 +246,7 @@ async def _written(
     return found.value.model_copy(update={"wrong": wrong_options})
 
 
-def _problem(
-    written: _Written,
-    metadata: Mapping[str, Any],
-    options: int,
-    short_words: int,
-    max_new_share: float,
-) -> str | None:
+def _problem(written: _Written, metadata: Mapping[str, Any], limits: _Limits) -> str | None:
     """What a program can say against question and answer; the judge sees only what it cannot."""
     question, answer, form = metadata["question"], metadata["answer"], metadata["form"]
     source = f"{metadata['title']} {metadata['context']}"
@@ -198,12 +263,12 @@ def _problem(
     fresh = new_words(answer, source)
     if form in ("short_answer", "multiple_choice") and fresh:
         return f"answer_not_in_text: {', '.join(fresh)}"
-    if form == "short_answer" and len(words(answer)) > short_words:
+    if form == "short_answer" and len(words(answer)) > limits.short_words:
         return f"long_answer: {len(words(answer))} words"
-    if form == "open" and len(fresh) > max_new_share * len(words(answer)):
+    if form == "open" and len(fresh) > limits.max_new_share * len(words(answer)):
         return f"answer_not_in_text: {len(fresh)} of {len(words(answer))} words are new"
     if form == "multiple_choice":
         forms = [tuple(words(option)) for option in (answer, *written.wrong)]
-        if len(forms) != options or len(set(forms)) != options or not all(forms):
+        if len(forms) != limits.options or len(set(forms)) != limits.options or not all(forms):
             return "options_alike: an option is missing, or two say the same"
     return None

@@ -95,6 +95,12 @@ async def marked_passages(
     drawn for every `none_every`-th text. `answers` says what each label is answered with, and may
     name `{term}`. `confirm_share` of the model's samples must agree; null asks nobody.
     """
+    if missing := {*marks, none_label} - answers.keys():
+        raise WorkspaceError(
+            f"no answer for the label {sorted(missing)[0]!r}",
+            where="arguments: answers",
+            fix="say what every label is answered with",
+        )
     search = _Search(
         marks={label: [compiled(one) for one in some] for label, some in marks.items()},
         leaks=[compiled(one) for one in leaks],
@@ -104,22 +110,15 @@ async def marked_passages(
         min_words=min_words,
         max_words=max_words,
     )
-    if missing := {*marks, none_label} - answers.keys():
-        raise WorkspaceError(
-            f"no answer for the label {sorted(missing)[0]!r}",
-            where="arguments: answers",
-            fix="say what every label is answered with",
-        )
     said = sentences(text_cell(seed, text))
     found, problems = _marked(search, said, int(marks_from * len(said)), per_text)
     drafts = [Draft(rejected=problem) for problem in problems]
     if not found:
         return [*drafts, Draft(rejected="no_mark: no passage bears a mark")]
     if ask.balanced(none_every, "none") == 0:
-        wanted = len(found)
-        plain = _unmarked(ask, search, said[: int(none_until * len(said))], wanted)
-        if len(plain) < wanted:
-            missing_ones = f"{wanted - len(plain)} of {wanted} have no passage far from any mark"
+        plain = _unmarked(ask, search, said[: int(none_until * len(said))], len(found))
+        if short := len(found) - len(plain):
+            missing_ones = f"{short} of {len(found)} have no passage far from any mark"
             drafts.append(Draft(rejected=f"no_unmarked: {missing_ones}"))
         found += plain
     labels = [*marks, none_label]

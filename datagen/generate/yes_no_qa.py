@@ -8,7 +8,7 @@ passage unclear, and must say what is wanted.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -71,34 +71,15 @@ async def yes_no_qa(
     }
     if not (said and passage and about):
         return [Draft(metadata=metadata, rejected="empty: statement, passage or subject")]
-    pattern = f"^({'|'.join(_OPENINGS)}) [^?]{{12,180}}\\?$"
-    schema = {
-        "type": "object",
-        "properties": {"question": {"type": "string", "pattern": pattern}},
-        "required": ["question"],
-        "additionalProperties": False,
-    }
     calls: list[str] = []
     try:
-        (answer, *_) = await ask.answers(
-            "question",
-            into=_Question,
-            schema=schema,
-            statement=said,
-            passage=passage,
-            subject=about,
-            wanted=wanted,
-        )
-        calls.append(answer.key)
-        question = on_one_line(answer.value.question)
+        question = await _asked(ask, metadata, calls)
         metadata["question"] = question
-        source = f"{said} {passage} {about}"
-        problem = _problem(question, about, source, min_words, max_words)
-        shared = set(content_stems(question)) & set(content_stems(f"{said} {passage}"))
-        if problem is None and len(shared - set(content_stems(about))) < min_shared:
-            problem = f"beside_the_point: {len(shared)} words of statement or passage"
-        if problem is None and wanted == "yes" and kept_share(question, said) < min_kept:
-            problem = f"other_statement: keeps {kept_share(question, said):.0%} of its words"
+        problem = (
+            _problem(question, about, f"{said} {passage} {about}", min_words, max_words)
+            or _beside(question, metadata, min_shared)
+            or (_departed(question, said, min_kept) if wanted == "yes" else None)
+        )
         if problem is None:
             problem, key = await confirmed(
                 ask,
@@ -116,6 +97,44 @@ async def yes_no_qa(
     if problem is not None:
         return [Draft(metadata=metadata, calls=tuple(calls), rejected=problem)]
     return [finished(ask, metadata, texts, calls=calls)]
+
+
+async def _asked(ask: Ask, metadata: Mapping[str, Any], calls: list[str]) -> str:
+    """The model's question, whose answer should be the wanted one."""
+    pattern = f"^({'|'.join(_OPENINGS)}) [^?]{{12,180}}\\?$"
+    schema = {
+        "type": "object",
+        "properties": {"question": {"type": "string", "pattern": pattern}},
+        "required": ["question"],
+        "additionalProperties": False,
+    }
+    (answer, *_) = await ask.answers(
+        "question",
+        into=_Question,
+        schema=schema,
+        statement=metadata["statement"],
+        passage=metadata["context"],
+        subject=metadata["title"],
+        wanted=metadata["label"],
+    )
+    calls.append(answer.key)
+    return on_one_line(answer.value.question)
+
+
+def _beside(question: str, metadata: Mapping[str, Any], least: int) -> str | None:
+    """Why a question is on something else than statement and passage, its subject apart."""
+    known = set(content_stems(f"{metadata['statement']} {metadata['context']}"))
+    shared = set(content_stems(question)) & known - set(content_stems(metadata["title"]))
+    if len(shared) < least:
+        return f"beside_the_point: {len(shared)} words of statement or passage"
+    return None
+
+
+def _departed(question: str, statement: str, least: float) -> str | None:
+    """Why a question that the statement should answer with yes is on another statement."""
+    if (kept := kept_share(question, statement)) < least:
+        return f"other_statement: keeps {kept:.0%} of its words"
+    return None
 
 
 def _problem(question: str, subject: str, source: str, least: int, most: int) -> str | None:

@@ -3,6 +3,7 @@
 rows = sample("cuad")
 found = unasked("legal/cuad_clause_type", rows[0], number=3)
 found = asked(folder, "legal/tosdr_qa", rows, script, start=1)
+result = ended(folder, "legal/tosdr_qa", rows[0], script)
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from datagen.generate.run import SeedResult, generate
+from datagen.generate.stamp import Stamp
 from datagen.llm.ask import SeedAsk
 from datagen.llm.client import Client
 from datagen.llm.ledger import Ledger
@@ -74,36 +77,16 @@ def asked(
     **changes: Any,
 ) -> list[Draft]:
     """A recipe on rows that stand at the places from `start` on in the draw."""
-    spec, method, prompts = shipped(recipe)
+    spec, method, _ = shipped(recipe)
 
     async def run(url: str) -> list[Draft]:
         found: list[Draft] = []
         async with AsyncExitStack() as stack:
-            ledger = stack.enter_context(Ledger(folder / "ledger.sqlite"))
-            roles = {role for role in (spec.model, *spec.models.values()) if role}
-            teachers = {
-                role: Teacher(
-                    await stack.enter_async_context(
-                        Client(served(role), [EndpointSpec(url=url)], timeout_s=5)
-                    ),
-                    ledger,
-                )
-                for role in sorted(roles)
-            }
+            teachers = await _teachers(stack, folder, spec, url)
             for number, row in enumerate(rows, start):
                 key = str(number)
                 seed = Seed(source="rows", row_key=key, row=row, licence="CC0-1.0", number=number)
-                ask = SeedAsk(
-                    teachers[str(spec.model)],
-                    prompts,
-                    source="rows",
-                    row_key=key,
-                    number=number,
-                    build_seed=7,
-                    max_calls=spec.max_calls_per_seed,
-                    others={prompt: teachers[role] for prompt, role in spec.models.items()},
-                    sampling={name: one.model_dump() for name, one in spec.sampling.items()},
-                )
+                ask = _ask(recipe, seed, teachers)
                 found += await method(seed, ask, **{**spec.arguments, **changes})
                 assert not ask.exhausted
         return found
@@ -114,6 +97,73 @@ def asked(
         finally:
             if requests is not None:
                 requests += server.requests
+
+
+def ended(
+    folder: Path, recipe: str, row: Mapping[str, Any], answer: Answer, **changes: Any
+) -> SeedResult:
+    """What the engine makes of a recipe on one row: stamped records, and what was refused."""
+    spec, method, _ = shipped(recipe)
+    arguments = {**spec.arguments, **changes}
+    if wants_tokenizer(method):
+        arguments["tokenizer"] = Words()
+    seed = Seed(source="rows", row_key="0", row=row, licence="CC0-1.0")
+
+    async def run(url: str) -> SeedResult:
+        async with AsyncExitStack() as stack:
+            teachers = await _teachers(stack, folder, spec, url)
+            stamp = Stamp(
+                generator=recipe,
+                version="1",
+                fingerprint="0",
+                source_revision="0",
+                models=dict.fromkeys(teachers, ("1", "Apache-2.0")),
+            )
+            results = generate(
+                [seed],
+                method=method,
+                arguments=arguments,
+                stamp=stamp,
+                ask_for=lambda one: _ask(recipe, one, teachers),
+                stage=recipe,
+                window=1,
+            )
+            ((_, result),) = [found async for found in results]
+        return result
+
+    with FaultServer(answer=answer) as server:
+        return asyncio.run(run(server.url))
+
+
+async def _teachers(
+    stack: AsyncExitStack, folder: Path, spec: RecipeSpec, url: str
+) -> dict[str, Teacher]:
+    ledger = stack.enter_context(Ledger(folder / "ledger.sqlite"))
+    roles = sorted({role for role in (spec.model, *spec.models.values()) if role})
+    return {
+        role: Teacher(
+            await stack.enter_async_context(
+                Client(served(role), [EndpointSpec(url=url)], timeout_s=5)
+            ),
+            ledger,
+        )
+        for role in roles
+    }
+
+
+def _ask(recipe: str, seed: Seed, teachers: Mapping[str, Teacher]) -> SeedAsk:
+    spec, _, prompts = shipped(recipe)
+    return SeedAsk(
+        teachers.get(str(spec.model)),
+        prompts,
+        source="rows",
+        row_key=seed.row_key,
+        number=seed.number,
+        build_seed=7,
+        max_calls=spec.max_calls_per_seed,
+        others={prompt: teachers[role] for prompt, role in spec.models.items()},
+        sampling={name: one.model_dump() for name, one in spec.sampling.items()},
+    )
 
 
 def reasons(drafts: list[Draft]) -> list[str]:

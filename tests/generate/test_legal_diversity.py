@@ -24,6 +24,7 @@ from datagen.llm.ask import SeedAsk
 from datagen.llm.prompts import load_prompts
 from datagen.record import Draft, Seed
 from datagen.shards.sources import SourceFile, read_files
+from tests.generate.legal_rows import ended
 from tests.generate.through_recipe import ROOT, WORKSPACE
 from tests.generate.through_recipe import drafts as through_recipe
 
@@ -278,7 +279,9 @@ def test_a_faithful_rewording_is_kept(tmp_path: Path) -> None:
     found = rephrased(tmp_path, lambda body, sample: reword(original(body)))
     assert [draft.rejected for draft in found] == [None] * 4
     for draft in found:
-        assert draft.text and draft.metadata["context"] in draft.text and len(draft.calls) == 1
+        assert (
+            draft.text and draft.metadata["context"] in draft.text and len(draft.calls or ()) == 1
+        )
 
 
 @pytest.mark.parametrize(
@@ -315,10 +318,28 @@ def test_a_party_that_changes_its_state_is_rejected(tmp_path: Path) -> None:
     assert "party_moved" in reasons and reasons <= {"party_moved", "lost"}
 
 
-def test_rows_and_tables_that_do_not_fit_name_the_place() -> None:
-    seed = Seed(source="s", row_key="1", row={**ROWS[0], "facts": "It rained."}, licence="CC0-1.0")
+def test_a_complaint_in_the_templates_words_has_no_model_in_its_lineage(tmp_path: Path) -> None:
+    """It rests on no answer, though the seed asked for rewordings: their licence is not its own."""
+    answer = lambda body, sample: reword(original(body))  # noqa: E731
+    records = ended(tmp_path, RECIPE, ROWS[0], answer, rephrased_share=1.0).records
+    models = {(one.metadata["wording"], one.lineage.model) for one in records}
+    assert models == {("template", None), ("rephrased", "teacher")}
+    licences = {one.metadata["wording"]: one.lineage.model_licence for one in records}
+    assert licences == {"template": None, "rephrased": "Apache-2.0"}
+
+
+def test_facts_without_parties_reject_the_row(tmp_path: Path) -> None:
+    row = {**ROWS[0], "facts": "It rained."}
+    result = ended(tmp_path, RECIPE, row, lambda body, sample: "{}")
+    assert [one.reason for one in result.rejects] == ["row_unusable"] and not result.records
+    assert "does not name" in result.rejects[0].detail
+
+
+def test_columns_and_tables_that_do_not_fit_are_errors() -> None:
+    lacking = {name: ROWS[0][name] for name in ROWS[0] if name != "facts"}
+    seed = Seed(source="s", row_key="1", row=lacking, licence="CC0-1.0")
     ask = SeedAsk(None, PROMPTS, source="s", row_key="1", build_seed=1, max_calls=0)
-    with pytest.raises(DataError, match="does not name"):
+    with pytest.raises(DataError, match="no column 'facts'"):
         asyncio.run(diversity_jurisdiction(seed, ask, **SPEC.arguments))
     with pytest.raises(WorkspaceError, match="states"):
         few = {**SPEC.arguments, "states": ["Ohio", "Iowa"]}

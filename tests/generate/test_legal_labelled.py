@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from datagen.errors import DataError, WorkspaceError
 from datagen.record import Draft
-from tests.generate.legal_rows import asked, last, reasons, sample, unasked
+from tests.generate.legal_rows import asked, ended, last, reasons, sample, unasked
 from tests.generate.through_recipe import WORKSPACE
 from tests.servers import Answer
 
@@ -52,14 +53,29 @@ def test_a_row_without_one_right_holding_is_rejected(changes: dict[str, str], re
 
 
 @pytest.mark.parametrize("label", ["5", "-1", "", "B"])
-def test_a_label_that_is_no_place_names_the_row(label: str) -> None:
-    with pytest.raises(DataError, match="label"):
-        unasked("legal/casehold", {**sample("casehold")[0], "label": label})
+def test_a_label_that_is_no_place_rejects_the_row(label: str) -> None:
+    row = {**sample("casehold")[0], "label": label}
+    assert reasons(unasked("legal/casehold", row)) == ["no_right_option"]
+
+
+def test_a_column_that_is_missing_is_an_error_and_a_value_of_another_type_is_not(
+    tmp_path: Path,
+) -> None:
+    row = sample("casehold")[0]
+    with pytest.raises(DataError, match="no column 'holding_3'"):
+        unasked("legal/casehold", {name: row[name] for name in row if name != "holding_3"})
+    nobody: Answer = lambda body, _: "{}"  # noqa: E731
+    result = ended(tmp_path, "legal/casehold", {**row, "holding_3": ["a", "b"]}, nobody)
+    assert [(reject.status, reject.reason) for reject in result.rejects] == [
+        ("rejected", "row_unusable")
+    ]
 
 
 def test_own_options_and_labels_exclude_each_other() -> None:
     with pytest.raises(WorkspaceError):
         unasked("legal/casehold", sample("casehold")[0], option_columns=[])
+    with pytest.raises(WorkspaceError, match="more than"):
+        unasked(TOS, CLAUSE, options=11)
 
 
 # --- terms of service ----------------------------------------------------------------------------
@@ -126,7 +142,8 @@ def test_an_explanation_that_the_judge_doubts_is_rejected(tmp_path: Path) -> Non
 
 def test_the_unexplained_share_asks_nobody() -> None:
     """All nine classes stand in the sample, and the letters are balanced over the draw."""
-    rows = [row for row in sample("unfair_tos") if len(row["labels"]) < 2]
+    rows = [row for row in sample("unfair_tos") if len(row["labels"]) < 2 and row not in fair()]
+    assert len(rows) == 28
     letters: Counter[str] = Counter()
     classes: Counter[str] = Counter()
     for number in range(112):
@@ -140,8 +157,60 @@ def test_the_unexplained_share_asks_nobody() -> None:
 
 def test_a_clause_with_two_labels_has_no_one_answer() -> None:
     assert reasons(unasked(TOS, {**CLAUSE, "labels": [1, 2]})) == ["several_labels"]
-    with pytest.raises(DataError, match="labels"):
-        unasked(TOS, {**CLAUSE, "labels": [8]})
+    assert reasons(unasked(TOS, {**CLAUSE, "labels": [8]})) == ["unknown_label"]
+
+
+def fair() -> list[dict[str, Any]]:
+    """The sample's clauses on the subject of a label that they do not bear."""
+    return sample("unfair_tos")[-3:]
+
+
+def test_a_fair_clause_on_the_subject_of_a_label_does_not_count_as_none() -> None:
+    """UNFAIR-ToS marks what may be unfair: without a label a clause may still choose the law."""
+    found = [draft for row in fair() for draft in unasked(TOS, row, explained_share=0.0)]
+    assert [row["labels"] for row in fair()] == [[], [], []]
+    assert [(draft.rejected or "").partition(":")[0] for draft in found] == ["cue_of_a_label"] * 3
+    named = ["choice_of_law", "jurisdiction", "unilateral_change"]
+    assert all(name in (draft.rejected or "") for name, draft in zip(named, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        ("limitation_of_liability", "The app is provided as is, and you use it when you like."),
+        ("limitation_of_liability", "Nothing here excludes our liability for gross negligence."),
+        ("unilateral_termination", "You may close your account whenever you wish to do so."),
+        ("unilateral_change", "These terms were last updated on the first day of May."),
+        (
+            "content_removal",
+            "You can remove your own posts and photos on the page of your profile.",
+        ),
+        ("contract_by_using", "When you register you are asked whether you accept these terms."),
+        ("choice_of_law", "The mandatory law where you live protects you as a consumer."),
+        ("jurisdiction", "You may sue us at the place where you have your home."),
+        ("arbitration", "Tell our support team first if you have a dispute with a driver."),
+    ],
+)
+def test_each_label_has_cues_of_what_is_on_its_subject(label: str, text: str) -> None:
+    (draft,) = unasked(TOS, {"text": text, "labels": []}, explained_share=0.0)
+    assert draft.rejected and draft.rejected.startswith("cue_of_a_label")
+    labels = WORKSPACE.recipe(TOS).spec.arguments["labels"]
+    (cues,) = (one["cues"] for one in labels if one["name"] == label)
+    assert any(re.search(cue, text, re.IGNORECASE) for cue in cues)
+
+
+def test_a_label_that_a_clause_only_mentions_is_not_among_its_options() -> None:
+    text = "We may close your account at any time; the courts of the place where you live decide."
+    courts = next(
+        one["says"]
+        for one in WORKSPACE.recipe(TOS).spec.arguments["labels"]
+        if one["name"] == "jurisdiction"
+    )
+    for number in range(40):
+        (draft,) = unasked(TOS, {"text": text, "labels": [1]}, number, explained_share=0.0)
+        assert draft.rejected is None and courts not in draft.metadata["options"]
+    everything = [{**one, "cues": ["."]} for one in WORKSPACE.recipe(TOS).spec.arguments["labels"]]
+    assert reasons(unasked(TOS, CLAUSE, labels=everything)) == ["few_options"]
 
 
 # --- ContractNLI ---------------------------------------------------------------------------------
@@ -187,17 +256,33 @@ def test_documents_that_cannot_be_shown_are_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "usable"),
     [
-        {"spans": []},
-        {"spans": [[0, 10**6]] * 20},
-        {"hypotheses": {}},
-        {"annotations": {"h1": {"choice": "Maybe", "spans": []}}},
+        ({"spans": []}, True),
+        ({"spans": [[0, 10**6]] * 20}, True),
+        ({"spans": [["here", None]] * 20}, True),
+        ({"spans": None}, True),
+        ({"hypotheses": {}}, False),
+        ({"annotations": {"h1": {"choice": "Maybe", "spans": []}}}, False),
+        ({"annotations": {"h1": None}}, False),
     ],
 )
-def test_rows_in_another_layout_name_the_row(changes: dict[str, Any]) -> None:
-    with pytest.raises(DataError):
-        unasked("legal/contract_nli", {**sample("contract_nli")[0], **changes})
+def test_a_broken_hypothesis_is_rejected_alone(changes: dict[str, Any], usable: bool) -> None:
+    """Where the spans are broken, what is not mentioned needs none."""
+    drafts = unasked("legal/contract_nli", {**sample("contract_nli")[0], **changes})
+    assert reasons(drafts)[-1] == ("kept" if usable else "no_hypothesis")
+    assert set(reasons(drafts)[:-1]) == {"row_unusable"}
+    if usable:
+        assert {item["answer"] for item in drafts[-1].metadata["items"]} == {"Not mentioned"}
+
+
+def test_columns_of_another_layout_are_missing_or_unusable(tmp_path: Path) -> None:
+    row = sample("contract_nli")[0]
+    with pytest.raises(DataError, match="no column 'spans'"):
+        unasked("legal/contract_nli", {name: row[name] for name in row if name != "spans"})
+    nobody: Answer = lambda body, _: "{}"  # noqa: E731
+    result = ended(tmp_path, "legal/contract_nli", {**row, "annotations": "none"}, nobody)
+    assert [reject.reason for reject in result.rejects] == ["row_unusable"]
 
 
 # --- CUAD ----------------------------------------------------------------------------------------
@@ -274,13 +359,31 @@ def test_a_clause_without_a_stranger_has_no_negative() -> None:
     assert reasons(unasked(CUAD, changed(alone))) == ["kept", "no_negative"]
 
 
-def test_an_answer_that_stands_elsewhere_names_the_row() -> None:
+def test_a_type_whose_answers_stand_elsewhere_is_rejected_alone() -> None:
     def moved(row: dict[str, Any]) -> None:
         for qa in row["qas"]:
             for answer in qa["answers"]:
                 answer["answer_start"] += 1
 
-    with pytest.raises(DataError, match="does not stand"):
-        unasked(CUAD, changed(moved))
-    with pytest.raises(DataError, match="no clause type"):
-        unasked(CUAD, changed(lambda row: row["qas"][0].update(question="Which law governs?")))
+    drafts = unasked(CUAD, changed(moved))
+    assert set(reasons(drafts)) == {"row_unusable", "no_clause"}
+    assert any("does not stand" in (draft.rejected or "") for draft in drafts)
+    whole = len(unasked(CUAD, sample("cuad")[0]))
+
+    def one(**change: Any) -> dict[str, Any]:
+        return changed(lambda row: next(q for q in row["qas"] if q["answers"]).update(change))
+
+    for row in (
+        one(question="Which law governs?"),
+        one(answers=[{"text": "x", "answer_start": None}]),
+        one(answers=[{"answer_start": 3}]),
+    ):
+        assert Counter(reasons(unasked(CUAD, row))) == {"row_unusable": 1, "kept": whole - 2}
+
+    def twice(row: dict[str, Any]) -> None:
+        row["qas"].append(next(q for q in row["qas"] if q["answers"]))
+
+    assert Counter(reasons(unasked(CUAD, changed(twice)))) == {
+        "row_unusable": 1,
+        "kept": whole - 2,
+    }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from datagen.errors import DataError, WorkspaceError
-from tests.generate.legal_rows import asked, last, reasons, sample, unasked
+from tests.generate.legal_rows import asked, ended, last, reasons, sample, unasked
 from tests.generate.through_recipe import WORKSPACE
 from tests.servers import Answer
 
@@ -97,11 +97,22 @@ WRITTEN: dict[str, dict[str, Any]] = {
 SCORES = {"correct": 5, "supported": 5, "clear": 4}
 
 
-def writes(changes: Mapping[str, Any] | None = None, scores: Mapping[str, int] = SCORES) -> Answer:
-    """Writes as asked, but for `changes`, and judges with `scores`."""
+def selected(said: str) -> list[str]:
+    """The letter under which the right answer is shown."""
+    return re.findall(r"^([A-D])\. no smaller than 3 millimeters$", said, re.MULTILINE)
+
+
+def writes(
+    changes: Mapping[str, Any] | None = None,
+    scores: Mapping[str, int] = SCORES,
+    right: str = "",
+) -> Answer:
+    """Writes as asked, but for `changes`, judges with `scores`, and finds `right` or the key."""
 
     def script(body: Mapping[str, Any], _: int) -> str:
         said = last(body)
+        if "\nA. " in said:
+            return json.dumps({"right": list(right or selected(said))})
         if "\nCriteria: " in said:
             return json.dumps({"reason": "It is what the section says.", "scores": dict(scores)})
         form = "open"
@@ -124,14 +135,42 @@ def test_every_kind_of_question_is_kept_judged_and_balanced(tmp_path: Path) -> N
     assert kinds == dict.fromkeys(("yes_no", "fact", "choice", "reason", "case"), 8)
     for draft in found:
         told = draft.metadata
-        assert told["scores"] == SCORES and told["judge_reason"] and len(draft.calls) == 2
+        assert told["scores"] == SCORES and told["judge_reason"]
+        assert len(draft.calls or ()) == (3 if told["form"] == "multiple_choice" else 2)
         if told["form"] == "multiple_choice":
             assert told["options"]["ABCD".index(told["answer_letter"])] == told["answer"]
         if told["form"] == "yes_no":
             assert told["label"] == told["answer"].lower()
     assert {body["model"] for body in requests} == {"teacher", "judge"}
     asks_judge = [body["model"] == "judge" for body in requests]
-    assert asks_judge == ["\nCriteria: " in last(body) for body in requests]
+    assert asks_judge == [bool(re.search(r"\n(?:Criteria:|A\.) ", last(body))) for body in requests]
+
+
+def test_options_are_shown_blind_and_only_the_key_may_be_right(tmp_path: Path) -> None:
+    """Two right options, another one, or none: the item is refused, whatever the scores were."""
+    kinds = WORKSPACE.recipe(ECFR).spec.arguments["kinds"]
+    only = [one for one in kinds if one["form"] == "multiple_choice"]
+    requests: list[dict[str, Any]] = []
+
+    def ask(name: str, script: Answer) -> list[Any]:
+        (tmp_path / name).mkdir()
+        folder = tmp_path / name
+        return asked(folder, ECFR, [GLUE], script, kinds=only, per_text=1, requests=requests)
+
+    (kept,) = ask("kept", writes())
+    key = kept.metadata["answer_letter"]
+    assert kept.rejected is None
+    blind = last(requests[-1])
+    assert all(option in blind for option in kept.metadata["options"])
+    assert "Answer:" not in blind.partition("Section: ")[2]
+    other = next(letter for letter in "ABCD" if letter != key)
+    both = "".join(sorted(key + other))
+    synonym = {"wrong": ["at least 3 millimeters", "no larger than 4 millimeters", "any size"]}
+    (draft,) = ask("two", writes(synonym, right=both))
+    assert draft.rejected == f"several_right: {', '.join(both)}"
+    assert draft.metadata["scores"] == SCORES and len(draft.calls or ()) == 3
+    (draft,) = ask("other", writes(right=other))
+    assert draft.rejected == f"unconfirmed: {key}, the model says {other}"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +252,16 @@ def test_a_question_and_its_three_rewordings_have_the_looked_up_answer(tmp_path:
     for draft in found:
         assert draft.metadata["label"] == "yes" and "Varland" in draft.metadata["question"]
         assert draft.text and draft.metadata["question"] in draft.text and "Yes" in draft.text
-    assert found[0].calls == () and all(len(draft.calls) == 1 for draft in found[1:])
+    assert found[0].calls == () and all(len(draft.calls or ()) == 1 for draft in found[1:])
+
+
+def test_the_codebook_s_own_wording_has_no_model_in_its_lineage(tmp_path: Path) -> None:
+    """It rests on no answer, though the seed asked for rewordings: their licence is not its own."""
+    records = ended(tmp_path, GLOBALCIT, CODED, rewords(GOOD)).records
+    by_wording = [(one.metadata["wording"], one.lineage.model) for one in records]
+    assert by_wording == [("codebook", None)] + [("rephrased", "teacher")] * 3
+    assert records[0].lineage.model_licence is None and records[0].lineage.calls == ()
+    assert records[1].lineage.model_licence == "Apache-2.0" and len(records[1].lineage.calls) == 1
 
 
 def test_the_codebook_answers_every_bundled_row() -> None:
@@ -256,7 +304,8 @@ def test_rewordings_that_change_the_question_are_rejected(
 def test_rows_outside_the_codebook() -> None:
     assert reasons(unasked(GLOBALCIT, {**CODED, "mode_id": "A99"})) == ["no_entry"]
     assert reasons(unasked(GLOBALCIT, {**CODED, "code": None})) == ["no_code"]
-    with pytest.raises(DataError, match="code"):
-        unasked(GLOBALCIT, {**CODED, "code": "7"})
+    assert reasons(unasked(GLOBALCIT, {**CODED, "code": "7"})) == ["unknown_code"]
+    (draft,) = unasked(GLOBALCIT, {**CODED, "country": "{year} Isles"}, rephrasings=0)
+    assert draft.rejected is None and "{year} Isles" in draft.metadata["question"]
     with pytest.raises(DataError, match="no column"):
         unasked(GLOBALCIT, {"mode_id": "L05", "code": "1", "country": "Varland"})

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from datagen.generate.items.normalise import LETTERS
+from datagen.generate.items.options import lettered, placed
 from datagen.llm.ask import Ask
 from datagen.record import Draft
-
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class _Labelled(BaseModel):
@@ -19,21 +19,14 @@ class _Labelled(BaseModel):
     label: str
 
 
-def placed(ask: Ask, right: str, wrong: Sequence[str], *parts: str) -> dict[str, Any]:
+def balanced_options(ask: Ask, right: str, wrong: Sequence[str], *parts: str) -> dict[str, Any]:
     """Options with the right one at a balanced place: `options`, `answer_letter`, `answer`."""
     place = ask.balanced(len(wrong) + 1, "letter", *parts)
     return {
-        "options": [*wrong[:place], right, *wrong[place:]],
+        "options": placed(right, wrong, place),
         "answer": right,
         "answer_letter": LETTERS[place],
     }
-
-
-def lettered(options: Sequence[str]) -> list[dict[str, str]]:
-    """Options for a template, each with its letter."""
-    return [
-        {"letter": letter, "text": text} for letter, text in zip(LETTERS, options, strict=False)
-    ]
 
 
 def shuffled(ask: Ask, items: Sequence[str], *parts: str) -> list[str]:
@@ -55,7 +48,8 @@ def finished(
 ) -> Draft:
     """An item set by one of the templates `texts`, which may use all of its metadata.
 
-    `options` are lettered for the template; `parts` tell the items of a seed apart.
+    `options` are lettered for the template; `parts` tell the items of a seed apart. `calls` are the
+    answers that the item rests on; without any it has no model in its lineage.
     """
     template = one_of(ask, texts, "template", *parts)
     variables = {**metadata, "options": lettered(metadata.get("options", ()))}
