@@ -80,7 +80,7 @@ async def rl_prompts(
         said = f"unfinished: {error.reason}: {error.detail}"
         return [Draft(metadata=metadata, calls=error.calls, rejected=said)]
     keys = tuple(dict.fromkeys(answer.key for answer in answers))
-    # Where none was valid, one more was asked for in other words: it is no sample of this task.
+    # Where none was valid, one more was asked for: the lucky one of five is no sample of four.
     if 2 * len(answers) <= samples:
         said = f"unfinished: {samples - len(answers)} of {samples} answers"
         return [Draft(metadata=metadata, calls=keys, rejected=said)]
