@@ -18,7 +18,7 @@ from datagen.generate.items.checks import (
     Limits,
 )
 from datagen.generate.items.enrich import enriched
-from datagen.generate.items.normalise import plain_words
+from datagen.generate.items.normalise import signed_words
 from datagen.generate.items.options import lettered
 from datagen.generate.items.programs import (
     blind_programs,
@@ -333,7 +333,7 @@ def _mark_repeats(drafts: Sequence[Draft]) -> list[Draft]:
     marked = []
     for draft in drafts:
         said = f"{draft.metadata.get('context', '')} {draft.metadata.get('question', '')}"
-        key = tuple(plain_words(said))
+        key = tuple(signed_words(said))
         if draft.rejected is None and key in seen:
             draft = replace(draft, rejected="repeated_question: asked of this row before")
         if draft.rejected is None:

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datagen.generate.items.agreement import agreement, joined
+from datagen.generate.items.blind import Item
+from datagen.generate.items.enrich import named_option
 from datagen.generate.items.normalise import (
     LETTERS,
     answer_form,
@@ -18,6 +20,8 @@ from datagen.generate.items.normalise import (
 )
 from datagen.generate.items.options import lettered, options_problem, placed, rotated, without_label
 from datagen.generate.items.overlap import longest_common_span, ngram_share, overlap
+from datagen.generate.items.written import Columns, Written, read_seed
+from datagen.record import Seed
 
 WORD = st.text("abcdefg", min_size=1, max_size=3)
 WORDS = st.lists(WORD, max_size=25)
@@ -219,3 +223,141 @@ def test_parts_join_and_tell_what_can_still_be_reached() -> None:
     assert half.reachable(0.75, total=4) and not half.reachable(1.0, total=4)
     whole = joined([half, agreement(["A", "A"], "A", asked=2)])
     assert (whole.share, whole.favourite) == (0.75, "B")
+
+
+# --- what reviews found --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("x > 2", "x < 2"),
+        ("x >= 2", "x > 2"),
+        ("-x", "x"),
+        ("x + 1", "x - 1"),
+        ("x-1", "x+1"),
+        ("x²", "x2"),
+        ("3²", "32"),
+        ("2 / x", "2 * x"),
+        ("C++", "C"),
+        ("C#", "C"),
+        ("A+", "A-"),
+        ("15 thousand", "15"),
+        ("15 thousand people", "15"),
+        ("2 or more", "2"),
+        ("3 squared", "3"),
+        ("2x", "2"),
+        ("2(x + 1)", "2x + 1"),
+    ],
+)
+def test_operators_signs_and_scales_make_another_answer(left: str, right: str) -> None:
+    assert not same_answer(left, right) and not same_answer(right, left)
+    assert answer_form(left) != answer_form(right)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("15 thousand", "15,000"),
+        ("15 thousand people", "15000"),
+        ("x − 1", "x - 1"),
+        ("x**2", "x²"),
+        ("Mars-bound", "mars bound"),
+        ("**Mars**", "Mars"),
+        ("and/or", "and or"),
+        ("water (ice)", "water ice"),
+        ("- water", "water"),
+    ],
+)
+def test_marks_that_say_nothing_do_not_part_answers(left: str, right: str) -> None:
+    assert same_answer(left, right)
+
+
+def test_options_of_algebra_are_a_set() -> None:
+    assert options_problem("x + 1", ["x - 1", "-x + 1", "x * 1"], count=4) is None
+
+
+def test_a_letter_alone_wins_over_an_option_that_looks_like_one() -> None:
+    assert read_letter("A", ["C", "A", "B"]) == "A" and read_letter("(B)", ["B", "A"]) == "B"
+    assert read_letter("C", ["b", "c"]) == "B"
+
+
+def row_seed(**row: object) -> Seed:
+    return Seed(source="s", row_key="1", row={"q": "Why is that?", **row}, licence="CC0-1.0")
+
+
+CHOICE = Columns(question="q", choices="choices", answer_index="key")
+
+
+@pytest.mark.parametrize(
+    ("choices", "key", "answer"),
+    [
+        ({"text": ["ice", "steam", "fog"], "label": ["A", "B", "C"]}, "B", "steam"),
+        ({"label": ["1", "2", "3"], "text": ["ice", "steam", "fog"]}, "2", "steam"),
+        ({"text": ["ice", "steam", "fog"], "label": ["A", "B", "C"]}, 1, "steam"),
+        (["ice", "steam", "fog"], "B", "steam"),
+        (["ice", "steam", "fog"], 1, "steam"),
+        (["ice", "steam", "fog"], "1", "steam"),
+    ],
+)
+def test_the_right_choice_is_found_by_place_or_label(
+    choices: object, key: object, answer: str
+) -> None:
+    read = read_seed(row_seed(choices=choices, key=key), CHOICE)
+    assert isinstance(read, Written)
+    assert read.answer == answer and sorted([read.answer, *read.wrong]) == ["fog", "ice", "steam"]
+
+
+@pytest.mark.parametrize(
+    ("choices", "key"),
+    [
+        ({"text": ["ice", "steam"], "label": ["A", "B"]}, "1"),
+        ({"text": ["ice", "steam"], "label": ["A", "A"]}, "A"),
+        ({"text": ["ice", "steam"], "label": ["A"]}, "A"),
+        ({"a": "ice", "b": "steam"}, "A"),
+        (["ice", "", "fog"], 2),
+        (["ice", None, "fog"], 2),
+        ("ice, steam", 0),
+        (7, 0),
+        (None, 0),
+        (["ice", "steam"], 2),
+        (["ice", "steam"], True),
+        (["ice", "steam"], None),
+    ],
+)
+def test_choices_that_are_no_list_with_a_key_are_unreadable(choices: object, key: object) -> None:
+    read = read_seed(row_seed(choices=choices, key=key), CHOICE)
+    assert isinstance(read, str) and read.startswith("seed_unreadable: ")
+
+
+@pytest.mark.parametrize("question", [None, "", float("nan"), ["Why?"]])
+def test_a_row_without_a_question_is_unreadable(question: object) -> None:
+    read = read_seed(row_seed(q=question), Columns(question="q"))
+    assert isinstance(read, str) and read.startswith("seed_unreadable: ")
+
+
+def test_common_stems_are_no_copies() -> None:
+    for stem in ("Which of the following best describes", "Which of these is the best example of"):
+        found = overlap(f"{stem} a moraine?", f"{stem} photosynthesis in leaves?")
+        assert found.span_words <= 1 and found.ngram_share == 0.0
+        copy = overlap(f"{stem} a moraine left by ice?", f"{stem} a moraine left by ice?")
+        assert copy.ngram_share == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("The symbol (C) stands for carbon.", None),
+        ("A body holds carbon (C) and water.", None),
+        ("Of the planets, (D) is far.", None),
+        ("The right one is (B).", "(B)"),
+        ("The symbol (C) is the correct choice.", "(C)"),
+        ("Steam, as in option C, is hot.", "option C"),
+        ("It is what the options say.", "the options"),
+        ("The answer is D.", "answer is D"),
+    ],
+)
+def test_knowledge_may_not_name_an_option_of_the_item(text: str, named: str | None) -> None:
+    item = Item(question="q", answer="x", options=("x", "y", "z"), letter="A")
+    found = named_option(text, item)
+    assert (found is None) == (named is None) and (named or "") in (found or "")

@@ -7,12 +7,15 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from datagen.generate.items.blind import Consistency
 from datagen.generate.items.checks import Limits
 from datagen.generate.items.normalise import LETTERS
 from datagen.generate.items.settle import Wanted, settle
@@ -267,3 +270,39 @@ def test_mmlu_lends_no_question() -> None:
     folder = ROOT / "manifests" / "samples"
     for line in (folder / "mmlu_subjects.jsonl").read_text(encoding="utf-8").splitlines():
         assert "question" not in json.loads(line)
+
+
+def worst_calls(arguments: Mapping[str, Any], sampling: Mapping[str, Any]) -> int:
+    """Requests of one seed whose every answer is repaired, by a server of one sample a request."""
+    how = Consistency.model_validate(arguments.get("consistency", {}))
+    forms = [form for form, weight in arguments["forms"].items() if weight]
+    kinds = [kind for kind, weight in arguments.get("enrich", {"none": 1}).items() if weight]
+
+    def asked(prompt: str) -> int:
+        return (sampling[prompt].n or 1) + 1 if prompt in sampling else 2
+
+    code = arguments.get("solution") == "code"
+    orders = 1 if code or set(forms) == {"generative"} else min(how.orders, how.samples)
+    options = len(arguments.get("answers", ())) or arguments.get("options")
+    orders = min(orders, options or orders)
+    blind = how.samples + orders if "consistency" in arguments.get("verify", ["consistency"]) else 0
+    own = {
+        "none": 0,
+        "reasoning": 0 if arguments.get("solution") == "steps" else asked("reason"),
+        "knowledge": asked("knowledge") + blind,
+        "explanation": asked("explain"),
+    }
+    once = asked("write") + blind + max(own[kind] for kind in kinds)
+    return int(arguments.get("per_seed", 1)) * once
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_no_seed_needs_more_calls_than_its_recipe_allows(name: str) -> None:
+    """As the recipe stands, and with the arguments that its header gives for a large teacher."""
+    spec = spec_of(name)
+    assert worst_calls(spec.arguments, spec.sampling) <= spec.max_calls_per_seed
+    text = (ROOT / "generators" / "task_seeded" / name / "recipe.yaml").read_text(encoding="utf-8")
+    (advice,) = re.findall(r"(?m)^#   (per_seed: .*?),?$", text)
+    large = yaml.safe_load("{" + advice + "}")
+    allowed = large.pop("max_calls_per_seed")
+    assert allowed == worst_calls({**spec.arguments, **large}, spec.sampling)

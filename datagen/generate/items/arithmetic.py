@@ -28,6 +28,16 @@ _SAME = str.maketrans(
 )
 _MONEY = re.compile(r"[$€£¥]")
 _TIMES = re.compile(r"(?<=[\d)%\s])[xX](?=\s*[($€£¥]*\.?\d)")
+_SUPERSCRIPT = re.compile(r"([^\W\d_])?[⁰¹²³⁴-⁹]+|⁻[⁰¹²³⁴-⁹]+")
+# What a number beside these comes to is not what its digits say.
+_CHANGING = frozenset(
+    "sqrt cbrt root max min log ln exp sin cos tan abs floor ceil ceiling round sum mean average "
+    "gcd lcm mod modulo remainder squared cubed half third quarter twice double triple percent of "
+    "hundred thousand million billion dozen".split()
+)
+# Behind these a sentence begins to compute anew: "half of 50 is 50 / 2 = 25".
+_BEGINS = frozenset("is are was were be so then makes make equals gives get gets thus".split())
+_WORDS_BESIDE = 2
 _MEASURES = [
     frozenset(words.split())
     for words in (
@@ -102,7 +112,7 @@ class Equation:
 
     @property
     def holds(self) -> bool:
-        """Whether both sides are equal, the right one rounded where it has fewer decimals."""
+        """Whether both sides are equal, the right one rounded to the decimals that it has."""
         if self.left_value == self.right_value:
             return True
         if ("%" in self.left) != ("%" in self.right) and (
@@ -110,7 +120,7 @@ class Equation:
         ):
             return True
         decimals = len(self.right.rpartition(".")[2]) if "." in self.right else 0
-        if decimals < 2 and not self.rounded:
+        if not decimals and not self.rounded:
             return False
         unit = Fraction(1, 10**decimals)
         return abs(self.left_value - self.right_value) <= unit / (1 if self.rounded else 2)
@@ -121,7 +131,8 @@ def equations(text: str) -> list[Equation]:
 
     Words before an equation and units after its numbers are passed over: `4 boxes * 3 apples = 12
     apples`. An equals sign without numbers on both sides, with algebra, or between measures of one
-    kind (`2 hours = 2 * 60 minutes`) is no equation here.
+    kind (`2 hours = 2 * 60 minutes`) is no equation here; nor is one beside a function or a word
+    that changes a number: `sqrt(16) + 2 = 6`, `half of 12 + 3 = 9`, `17 / 5 = 3 remainder 2`.
     """
     found = []
     tokens = _tokens(text)
@@ -131,6 +142,10 @@ def equations(text: str) -> list[Equation]:
         left, before = _side(tokens[:place], back=True)
         right, behind = _side(tokens[place + 1 :], back=False)
         if any(len(kind & (before | behind)) > 1 for kind in _MEASURES):
+            continue
+        if _changed(tokens[:place], left, back=True) or _changed(
+            tokens[place + 1 :], right, back=False
+        ):
             continue
         computes = [any(t.kind in ("op", "power") for t in side) for side in (left, right)]
         if not left or not right or not any(computes) or (before and not computes[0]):
@@ -167,7 +182,9 @@ def last_value(text: str) -> Fraction | None:
 
 
 def _tokens(text: str) -> list[_Token]:
-    plain_text = unicodedata.normalize("NFKC", text.translate(_SAME)).translate(_SAME)
+    # Of a unit, as in cm², it is no power of the number before.
+    raised = _SUPERSCRIPT.sub(lambda found: found[1] or f"**{found[0]}", text.translate(_SAME))
+    plain_text = unicodedata.normalize("NFKC", raised).translate(_SAME)
     plain_text = _TIMES.sub("*", _MONEY.sub("", plain_text))
     return [
         _Token(kind=match.lastgroup or "other", text=match[0])
@@ -228,6 +245,33 @@ def _side(tokens: Sequence[_Token], *, back: bool) -> tuple[list[_Token], set[st
     return _balanced([*reversed(taken)] if back else taken, back), units
 
 
+def _changed(tokens: Sequence[_Token], side: Sequence[_Token], *, back: bool) -> bool:
+    """Whether words in or beside a side, or a root sign, make it another number than it says.
+
+    Behind a result, `of` changes it only where it comes next: `36 pieces of cake` are 36.
+    """
+    wanted, seen, words = len(side), 0, 0
+    for token in reversed(tokens) if back else tokens:
+        if token.kind == "space":
+            continue
+        if token.kind != "word":
+            if seen >= wanted:
+                return token.text in "√∛"
+            # By identity, for a bracket that was cut off is no part of the side.
+            seen += any(token is part for part in side)
+            continue
+        word = token.text.casefold()
+        if seen >= wanted:
+            words += 1
+            if back and word in _BEGINS:
+                return False
+        if word in _CHANGING and (back or word != "of" or words <= 1):
+            return True
+        if words >= _WORDS_BESIDE + (not back):
+            return False
+    return False
+
+
 def _unit_fits(last: _Token, token: _Token, back: bool) -> bool:
     """Whether words between two tokens are a unit: a number before them, an operator after."""
     before, after = (token, last) if back else (last, token)
@@ -253,7 +297,9 @@ def _balanced(tokens: list[_Token], back: bool) -> list[_Token]:
             if depth < 0:
                 break
         if depth == 0:
-            return part
+            # What an argument list or a cut bracket hides may be anything: `max(3, 4) + 1 = 5`.
+            cut_off = tokens[:cut] if back else []
+            return [] if any(token.kind == "close" for token in cut_off) else part
     return []
 
 

@@ -22,7 +22,13 @@ from datagen.generate.items.blind import (
     blind_agreement,
     solved_schema,
 )
-from datagen.generate.items.normalise import number_of, plain_words, read_letter, same_answer
+from datagen.generate.items.normalise import (
+    LETTERS,
+    number_of,
+    plain_words,
+    read_letter,
+    same_answer,
+)
 from datagen.generate.items.options import lettered
 from datagen.llm.ask import Ask
 
@@ -32,9 +38,13 @@ _STATED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _NAMES_OPTION = re.compile(
-    r"\b(?:option|choice|answer)s?\s*(?:is\b|:)?\s*\(?[A-J]\b|\([A-J]\)"
-    r"|\bthe (?:question|options)\b"
+    r"\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)s?\s*(?:is\b|:)?\s*\(?[A-J]\b"
+    r"|(?P<before>[^\W\d_]+)?\s*\((?P<bare>[A-J])\)|\b[Tt]he (?:question|options)\b"
 )
+_SYMBOLS = frozenset(
+    "symbol letter unit vitamin point formula variable constant sign element abbreviation".split()
+)
+_OF_OPTIONS = re.compile(r"\b(?:option|choice|answer|correct|wrong|incorrect)s?\b", re.IGNORECASE)
 
 
 class Knowledge(BaseModel):
@@ -117,9 +127,29 @@ async def _knowledge(ask: Ask, item: Item, *, calls: list[str]) -> Enriched:
     calls.append(sample.key)
     text = sample.value.knowledge.strip()
     problem = text_problem(text)
-    if problem is None and (found := _NAMES_OPTION.search(text)):
-        problem = f"names_options: {found[0]!r}"
+    if problem is None and (named := named_option(text, item)):
+        problem = f"names_options: {named!r}"
     return Enriched(text=text, problem=f"knowledge_{problem}" if problem else None)
+
+
+def named_option(text: str, item: Item) -> str | None:
+    """Where a text speaks of the question or of one of its options, or None.
+
+    A letter in brackets is an option, except behind what it abbreviates (`carbon (C)`) or a word
+    such as `symbol`, in a sentence that says nothing of options.
+    """
+    letters = LETTERS[: len(item.options)]
+    for sentence in re.split(r"(?<=[.!?])\s+", text):
+        for found in _NAMES_OPTION.finditer(sentence):
+            letter = found["bare"]
+            before = (found["before"] or "").casefold()
+            symbol = before in _SYMBOLS or before.startswith((letter or "?").casefold())
+            if letter and letter not in letters:
+                continue
+            if letter and symbol and not _OF_OPTIONS.search(sentence):
+                continue
+            return found[0].strip()
+    return None
 
 
 async def _explanation(ask: Ask, item: Item, *, code: str, calls: list[str]) -> Enriched:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Number
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -50,9 +51,10 @@ class Written(BaseModel):
 class Columns(Spec):
     """Where a seed row holds what: column names, and how an answer is read.
 
-    `choices` is a column with a list, or several columns with a choice each. `answer_index` holds
-    the place of the right choice, counted from `first_index`, or its letter. `answer_after` is what
-    the answer stands behind in its column; `answer_words` maps values to answers (`true` to `yes`).
+    `choices` is a column with a list, one with `{text: [...], label: [...]}`, or several columns
+    with a choice each. `answer_index` holds the place of the right choice, counted from
+    `first_index`, or its label: a letter, or what `label` says. `answer_after` is what the answer
+    stands behind in its column; `answer_words` maps values to answers (`true` to `yes`).
     """
 
     question: str | None = None
@@ -69,7 +71,13 @@ class Columns(Spec):
 
 def read_seed(seed: Seed, columns: Columns) -> Written | str:
     """The example that a row holds, or why it cannot be read; `DataError` for a missing column."""
-    choices = _choices(seed, columns)
+    found_choices = _choices(seed, columns)
+    if isinstance(found_choices, str):
+        return f"seed_unreadable: {found_choices}"
+    choices, labels = found_choices
+    for column in (columns.question, columns.passage, columns.code, columns.answer):
+        if column is not None and _text(cell(seed, column)) is None:
+            return f"seed_unreadable: no text in {column!r}"
     wrong: list[str] = []
     answer = ""
     steps: list[WrittenStep] = []
@@ -85,19 +93,22 @@ def read_seed(seed: Seed, columns: Columns) -> Written | str:
             steps = [WrittenStep(find=step.find, compute=step.compute) for step in found]
         answer = columns.answer_words.get(answer.casefold(), answer)
     if columns.answer_index is not None:
-        place = _place(cell(seed, columns.answer_index), columns.first_index)
+        place = _place(cell(seed, columns.answer_index), columns.first_index, labels)
         if place is None or not 0 <= place < len(choices):
             said = seed.row[columns.answer_index]
             return f"seed_unreadable: {said!r} is no place among {len(choices)} choices"
         answer = choices[place]
         wrong = [choice for other, choice in enumerate(choices) if other != place]
     texts = {name: getattr(columns, name) for name in ("question", "passage", "code")}
-    cells = {name: str(cell(seed, column)) for name, column in texts.items() if column}
+    cells = {name: _text(cell(seed, column)) or "" for name, column in texts.items() if column}
+    tests = _listed(cell(seed, columns.tests)) if columns.tests else []
+    if tests is None:
+        return f"seed_unreadable: {columns.tests!r} is no list of texts"
     read = Written(
         question=_one_line(cells.get("question", "")),
         passage=cells.get("passage", "").strip(),
         code=cells.get("code", "").replace("\r\n", "\n").strip(),
-        tests=_strings(cell(seed, columns.tests)) if columns.tests else [],
+        tests=tests,
         answer=answer,
         wrong=wrong,
         steps=steps,
@@ -161,26 +172,63 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _choices(seed: Seed, columns: Columns) -> list[str]:
+def _choices(seed: Seed, columns: Columns) -> tuple[list[str], list[str] | None] | str:
+    """The choices, and their labels where the row gives some; or why there are none."""
     if columns.choices is None:
-        return []
+        return [], None
+    labels: Any = None
     if isinstance(columns.choices, str):
-        return _strings(cell(seed, columns.choices))
-    return [str(cell(seed, column)).strip() for column in columns.choices]
+        values = cell(seed, columns.choices)
+        if isinstance(values, Mapping):
+            if set(values) != {"text", "label"}:
+                return f"choices are a mapping of {', '.join(map(str, values))}"
+            values, labels = values["text"], _listed(values["label"])
+            if labels is None:
+                return "the labels of the choices are no list of texts"
+    else:
+        values = [cell(seed, column) for column in columns.choices]
+    choices = _listed(values)
+    if choices is None:
+        return f"choices are no list of texts: {str(values)[:60]!r}"
+    if labels is not None and not len(choices) == len(labels) == len(set(labels)):
+        return f"{len(labels)} labels for {len(choices)} choices, or one twice"
+    return choices, labels
 
 
-def _strings(values: Any) -> list[str]:
-    # Parquet gives arrays, which have no truth value of their own.
-    found = [] if values is None else [str(value).strip() for value in values]
-    return [text for text in found if text]
+def _listed(values: Any) -> list[str] | None:
+    """A list of texts with each in its place; None for anything else, or where one is empty."""
+    # Parquet gives arrays, which are no sequences.
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        return None
+    found = [_text(value) for value in values]
+    return [text for text in found if text] if all(found) else None
+
+
+def _text(value: Any) -> str | None:
+    """A cell as text; None where it holds nothing, or no text, number or truth value."""
+    if isinstance(value, str | Number) and value == value:
+        return str(value).strip()
+    return None
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _place(value: Any, first: int) -> int | None:
+def _place(value: Any, first: int, labels: Sequence[str] | None) -> int | None:
+    """The place that a key names: a number counts from `first`, a text is a label where it can be.
+
+    Without labels a text of digits is a number, and a letter counts from A.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, Number):
+        number = float(str(value))
+        return int(number) - first if number.is_integer() else None
     text = str(value).strip().upper()
+    if labels is not None:
+        folded = [label.upper() for label in labels]
+        return folded.index(text) if text in folded else None
     if text.isdecimal():
         return int(text) - first
     return LETTERS.index(text) if len(text) == 1 and text in LETTERS else None
@@ -189,7 +237,8 @@ def _place(value: Any, first: int) -> int | None:
 def read_strings(seed: Seed, column: str) -> list[str]:
     """The texts of a column that holds a list, or a single one; empty ones fall away."""
     value = cell(seed, column)
-    return _strings([value] if isinstance(value, str) else value)
+    values = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    return [text for text in map(_text, values) if text]
 
 
 def cell(seed: Seed, column: str) -> Any:
