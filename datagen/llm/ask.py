@@ -335,9 +335,9 @@ class SeedAsk:
         try:
             return await teacher.answer(request)
         except RequestRefused as error:
-            if not error.too_long:
+            if error.reason is None:
                 raise
-            raise AnswerRejected("too_long", error.message) from None
+            raise AnswerRejected(error.reason, error.message) from None
 
     def _record(self, key: str, request: Request, completion: Completion, depth: int) -> None:
         messages = tuple({"role": role, "content": content} for role, content in request.messages)

@@ -34,6 +34,8 @@ __all__ = ["Client", "RequestRefused", "ServiceDown"]
 _FIRST_DELAY_S = 0.25
 _LONGEST_DELAY_S = 20.0
 _LONGEST_SPOILT_DELAY_S = 0.5
+# llama.cpp parses what its model wrote, and answers 500 where it cannot; so it will every time.
+_UNREADABLE = "model produced output that does not match"
 _TOO_LONG = ("context_length_exceeded", "exceed_context_size", "context size", "context length")
 
 
@@ -183,13 +185,17 @@ class Client:
                 fix="check the URL (it ends in /v1), the served model's name, the API key "
                 "and its quota",
             )
-        if fault.kind in ("refused", "too_large"):
+        unreadable = fault.kind == "server_error" and _UNREADABLE in fault.detail
+        if fault.kind in ("refused", "too_large") or unreadable:
             error = RequestRefused(
                 f"the service refuses this request ({fault.detail})",
                 where=where,
                 fix="check prompt length, max_tokens, n and the JSON schema against the server",
             )
-            error.too_long = any(word in fault.detail for word in _TOO_LONG)
+            if unreadable:
+                error.reason = "unreadable"
+            elif any(word in fault.detail for word in _TOO_LONG):
+                error.reason = "too_long"
             raise error
 
     def _delay(self, failed: int, fault: Fault) -> float:

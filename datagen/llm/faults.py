@@ -31,10 +31,11 @@ class ServiceDown(ServiceError):
 class RequestRefused(ServiceError):
     """The service refuses this one request (HTTP 400 and the like); asking again changes nothing.
 
-    `too_long` tells a prompt that does not fit the model's context from other refusals.
+    `reason` is None, or what rejects the seed instead of failing it: `too_long` for a prompt that
+    does not fit the model's context, `unreadable` for output that the server itself cannot read.
     """
 
-    too_long = False
+    reason: str | None = None
 
 
 class Fault(Exception):

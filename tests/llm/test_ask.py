@@ -326,6 +326,15 @@ def test_a_prompt_too_long_for_the_model_rejects_the_seed(ledger_at: Path) -> No
         assert isinstance(error, AnswerRejected) and error.reason == "too_long"
 
 
+def test_output_that_the_server_cannot_read_rejects_the_seed(ledger_at: Path) -> None:
+    """One request, not six: the same seed gives the same output."""
+    words = "The model produced output that does not match the expected peg-native format"
+    with FaultServer(script=lambda body, times: "500", echo=words) as server:
+        error, _ = teaching(server, ledger_at, ask_fact())
+        assert isinstance(error, AnswerRejected) and error.reason == "unreadable"
+        assert len(server.requests) == 1
+
+
 def test_errors_are_never_recorded(ledger_at: Path) -> None:
     async def work(teacher: Teacher) -> None:
         with pytest.raises(ServiceError):
