@@ -67,11 +67,11 @@ def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page in order."""
     found: list[Block] = []
     notes: list[str] = []
-    fence: tuple[int, str] | None = None
+    fence: tuple[int, str, str] | None = None
     body: list[str] = []
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
-        if fence is not None and line.strip() == "```":
-            start, language = fence
+        if fence is not None and line.strip() == fence[2]:
+            start, language, _ = fence
             found.append(
                 Block(
                     page=page,
@@ -84,8 +84,8 @@ def blocks(page: Path) -> list[Block]:
             fence, notes = None, []
         elif fence is not None:
             body.append(line)
-        elif line.startswith("```"):
-            fence, body = (number, line.strip("` ")), []
+        elif opening := re.match("`{3,}", line):
+            fence, body = (number, line.strip("` "), opening[0]), []
         elif comment := re.fullmatch(r"<!-- (.+) -->", line):
             notes.append(comment[1])
         elif line.strip():
