@@ -30,7 +30,8 @@ _COMMANDS = {
     "gc": ("look", "Drop steps that no latest build needs; never the ledger."),
     "card": ("share", "Print the dataset card of a build."),
     "publish": ("share", "Upload a build and its card to Hugging Face."),
-    "train": ("share", "Train a model on a build's token shards."),
+    "train": ("training", "Train a model on a build's token shards."),
+    "merge": ("training", "Merge a run's snapshots as a decay of the learning rate would."),
 }
 
 # What a machine may refuse to any command; every other OSError is a mistake of ours.

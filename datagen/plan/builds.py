@@ -162,6 +162,7 @@ class TokenFacts:
     shards: tuple[Path, ...]
     vocabulary: int
     row_tokens: int
+    tokenizer: str
 
 
 def token_facts(build: Path) -> TokenFacts:
@@ -171,6 +172,7 @@ def token_facts(build: Path) -> TokenFacts:
         shards=tuple(build / entry.path for entry in manifest.files_under("shards")),
         vocabulary=manifest.extra["vocabulary"],
         row_tokens=manifest.extra["row_tokens"],
+        tokenizer=manifest.extra["tokenizer"],
     )
 
 

@@ -24,9 +24,8 @@ from torch import Tensor
 
 from datagen.errors import DataError, WorkspaceError
 from datagen.shards.parquet import file_sha256, fsync_directory, write_bytes
-from datagen.train.config import TrainConfig
+from datagen.train.config import ModelConfig, TrainConfig
 from datagen.train.data import Cursor
-from datagen.train.door import StepReport
 
 _FOOTER_BYTES = 1 << 16
 
@@ -43,7 +42,13 @@ class State:
 
 
 def identity(
-    config: TrainConfig, shards: Sequence[Path], *, row_tokens: int, seed: int
+    config: TrainConfig,
+    shards: Sequence[Path],
+    *,
+    row_tokens: int,
+    seed: int,
+    processes: int,
+    weights: Path | None,
 ) -> dict[str, Any]:
     """Describe all that a run's numbers depend on, as JSON values, the step count apart.
 
@@ -54,6 +59,8 @@ def identity(
         "config": dataclasses.asdict(config),
         "row_tokens": row_tokens,
         "seed": seed,
+        "processes": processes,
+        "weights": weights and file_sha256(weights),
         "shards": [_shard_identity(path) for path in shards],
     }
 
@@ -96,6 +103,24 @@ def open_run(out: Path, run: Mapping[str, Any], *, resume: bool) -> None:
             where=str(path),
             fix="resume with the settings and shards it began with, or choose another --out",
         )
+
+
+def read_run(out: Path, shards: Sequence[Path]) -> tuple[TrainConfig, int, int]:
+    """Return the configuration, row length and seed of the run in `out`, made of these shards."""
+    path = out / "run.json"
+    try:
+        known = orjson.loads(path.read_bytes())
+        model = ModelConfig(**known["config"].pop("model"))
+        config = TrainConfig(model=model, **known["config"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WorkspaceError(
+            f"no run of this version here: {error}", where=str(path), fix="name a run's folder"
+        ) from error
+    if known["shards"] != [_shard_identity(shard) for shard in shards]:
+        raise WorkspaceError(
+            "the run was made of other shards", where=str(path), fix="name the run's own build"
+        )
+    return config, known["row_tokens"], known["seed"]
 
 
 def checkpoint_path(out: Path, step: int) -> Path:
@@ -160,24 +185,3 @@ def load_latest(out: Path) -> State | None:
 def _checkpoints(out: Path) -> list[Path]:
     """List the checkpoints from the oldest to the newest."""
     return sorted((out / "checkpoints").glob("step-*"))
-
-
-class Telemetry:
-    """The run's `telemetry.jsonl`; lines after the checkpoint go, as their steps come again."""
-
-    def __init__(self, out: Path, step: int) -> None:
-        self.path = out / "telemetry.jsonl"
-        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
-        write_bytes(self.path, b"".join(lines[:step]))
-        self.losses = [float(orjson.loads(line)["loss"]) for line in lines[:step]]
-
-    def write(self, report: StepReport) -> None:
-        """Append a step; the operating system has it when this returns."""
-        with self.path.open("ab") as file:
-            file.write(orjson.dumps(dataclasses.asdict(report)) + b"\n")
-        self.losses.append(report.loss)
-
-    def sync(self) -> None:
-        """Put every line on the disk, so that no checkpoint is ahead of the telemetry."""
-        with self.path.open("rb") as file:
-            os.fsync(file.fileno())

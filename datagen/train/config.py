@@ -83,9 +83,11 @@ class TrainConfig:
 
     Fractions are of the run's steps. `window_tokens` cuts each packed row into consecutive windows
     that train independently: no token is dropped, but context and prediction stop at a window's
-    end, which makes steps affordable on a CPU. One row in `held_out_every` (0: none) is kept
-    from training for the loss by category. `moments` is the dtype of AdamW's two; masters are
-    float32 whatever it says.
+    end, which makes steps affordable on a CPU. `schedule` is "wsd" (the decay comes last) or
+    "cosine". One record in `held_out_every` (0: none) is kept from training for the loss by
+    category, taken at the end and every `validate_every` steps. Every `snapshot_every` steps the
+    float32 weights are kept for merging, the newest `snapshots_kept` of them. `moments` is the
+    dtype of AdamW's two; masters are float32 whatever it says.
     """
 
     model: ModelConfig
@@ -94,6 +96,7 @@ class TrainConfig:
     window_tokens: int | None = None
     peak_lr: float
     min_lr: float
+    schedule: str = "wsd"
     warmup_fraction: float = 0.01
     decay_fraction: float = 0.25
     beta1: float = 0.9
@@ -106,6 +109,9 @@ class TrainConfig:
     checkpoints_kept: int = 2
     held_out_every: int = 0
     held_out_windows: int = 32
+    validate_every: int = 0
+    snapshot_every: int = 0
+    snapshots_kept: int = 20
 
     def __post_init__(self) -> None:
         """Refuse recipes that cannot run."""
@@ -120,6 +126,7 @@ class TrainConfig:
                 min(self.warmup_fraction, self.decay_fraction) < 0
                 or self.warmup_fraction + self.decay_fraction > 1
             ),
+            "schedule must be wsd or cosine": self.schedule not in ("wsd", "cosine"),
             "moments must be float32 or bfloat16": self.moments not in ("float32", "bfloat16"),
             "held_out_every must be 0 (none) or at least 2": (
                 self.held_out_every < 0 or self.held_out_every == 1
@@ -231,8 +238,60 @@ _LARGE = TrainConfig(
     held_out_every=1000,
 )
 
+_NANO_LIKE = replace(
+    _LARGE,
+    model=ModelConfig(
+        pattern="MEMEM*EMEMEME",
+        d_model=512,
+        query_heads=8,
+        attention_head_dim=64,
+        mamba_heads=16,
+        experts=64,
+        top_k=4,
+        expert_width=256,
+        shared_width=512,
+        latent_width=256,
+        routed_scaling=2.5,
+        mtp_heads=2,
+        init_std=0.02,
+    ),
+    batch_rows=8,
+    microbatch_rows=8,
+    peak_lr=2e-3,
+    min_lr=2e-5,
+    warmup_fraction=0.05,
+    checkpoint_every=200,
+    held_out_every=32,
+    held_out_windows=128,
+    validate_every=50,
+    snapshot_every=25,
+)
+
+_ULTRA = replace(
+    _LARGE,
+    model=ModelConfig(
+        pattern=ULTRA_PATTERN,
+        d_model=8192,
+        query_heads=64,
+        mamba_heads=256,
+        experts=512,
+        top_k=22,
+        expert_width=5120,
+        shared_width=10_240,
+        latent_width=2048,
+        routed_scaling=5.0,
+        mtp_heads=2,
+    ),
+    batch_rows=3072,
+    microbatch_rows=1,
+    snapshot_every=993,  # 25B tokens; 20 of them are the report's window of 500B
+    peak_lr=2.5e-4,
+    min_lr=2.5e-6,
+)
+
 PRESETS: dict[str, TrainConfig] = {
     "tiny": TINY,
+    "nano-like": _NANO_LIKE,
     "n3-2b": replace(_LARGE, moments="bfloat16"),
     "nano": replace(
         _LARGE,
@@ -272,27 +331,37 @@ PRESETS: dict[str, TrainConfig] = {
         peak_lr=4.5e-4,
         min_lr=4.5e-6,
     ),
-    "ultra": replace(
-        _LARGE,
-        model=ModelConfig(
-            pattern=ULTRA_PATTERN,
-            d_model=8192,
-            query_heads=64,
-            mamba_heads=256,
-            experts=512,
-            top_k=22,
-            expert_width=5120,
-            shared_width=10_240,
-            latent_width=2048,
-            routed_scaling=5.0,
-            mtp_heads=2,
-        ),
-        batch_rows=3072,
-        microbatch_rows=1,
-        peak_lr=2.5e-4,
+    "ultra": _ULTRA,
+    "ultra-long": replace(
+        _ULTRA,
+        batch_rows=24,
+        peak_lr=2.5e-6,
         min_lr=2.5e-6,
+        warmup_fraction=0.0,
+        decay_fraction=0.0,
+    ),
+    "ultra-sft1": replace(
+        _ULTRA,
+        batch_rows=64,
+        schedule="cosine",
+        peak_lr=1.5e-5,
+        min_lr=1e-6,
+        warmup_fraction=9_600 / 204_800,
+    ),
+    "ultra-sft2": replace(
+        _ULTRA,
+        batch_rows=64,
+        schedule="cosine",
+        peak_lr=1e-5,
+        min_lr=2e-6,
+        warmup_fraction=6_400 / 19_200,
     ),
 }
+"""The large presets have the dimensions of Nemotron 3 and Ultra's recipe: arXiv 2606.15007.
+
+`ultra-long` is the long-context phase (rows of 1,048,576 tokens), `ultra-sft1` and `ultra-sft2`
+the two stages of supervised fine-tuning.
+"""
 
 
 def preset(name: str) -> TrainConfig:

@@ -3,6 +3,8 @@
 Shards are read in the order given, one in memory at a time: the packer wrote them in the
 mixture's order. Inside a shard the rows of each phase are shuffled by the seed, and phases keep
 their order. The place in that order is a `Cursor`, so a run can stop and go on at the same token.
+
+Records kept from training are chosen by their id, so that no other row holds one of them.
 """
 
 from __future__ import annotations
@@ -18,13 +20,23 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+import xxhash
 from torch import Tensor
 
 from datagen.errors import DataError
 from datagen.shards.tokens import read_rows
 from datagen.train.documents import IGNORED, PADDING, boundaries
 
-COLUMNS = ("input_ids", "loss_mask", "document_starts", "categories", "phase")
+COLUMNS = (
+    "input_ids",
+    "loss_mask",
+    "document_starts",
+    "categories",
+    "record_ids",
+    "record_offsets",
+    "phase",
+)
+HELD_OUT_SHARDS = 16
 Ints = npt.NDArray[np.int64]
 T = TypeVar("T")
 
@@ -35,7 +47,7 @@ class Batch(NamedTuple):
     `labels_BT[t]` is the id of token t+1 where that one is a target in the same document, else
     -100. `document_index_BT` numbers a window's documents from 0, padding is -1;
     `positions_BT` counts from 0 in each. `categories` names each document's, by row.
-    `boundaries_S`, where known, is `documents.boundaries` of the index.
+    `boundaries_S`, where known, is `documents.boundaries` of the index; `phases` names each row's.
     """
 
     inputs_BT: Tensor
@@ -44,6 +56,7 @@ class Batch(NamedTuple):
     positions_BT: Tensor
     categories: tuple[tuple[str, ...], ...]
     boundaries_S: Tensor | None = None
+    phases: tuple[str, ...] = ()
 
     def on(self, device: torch.device) -> Batch:
         """Copy to a device; to a GPU from pinned memory, so that nobody waits for it."""
@@ -55,7 +68,8 @@ class Batch(NamedTuple):
         begins_S = self.boundaries_S
         if begins_S is not None:
             begins_S = begins_S.pin_memory().to(device, non_blocking=True)
-        return Batch(inputs_BT, labels_BT, index_BT, positions_BT, self.categories, begins_S)
+        placed = inputs_BT, labels_BT, index_BT, positions_BT
+        return Batch(*placed, self.categories, begins_S, self.phases)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +88,22 @@ class Window(NamedTuple):
     mask: Ints
     starts: Ints
     categories: tuple[str, ...]
+    phase: str = ""
+
+
+class Row(NamedTuple):
+    """A packed row as read: a window, and by document which piece of which record it is."""
+
+    window: Window
+    pieces: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
     """The windows of a list of shards, in an order fixed by `seed`.
 
-    Windows have at most `window_tokens`; those without a target are skipped. One row in
-    `held_out_every` of each shard (0: none) serves `held_out` and never `batches`.
+    Windows have at most `window_tokens`; those without a target are skipped. One record in
+    `held_out_every` (0: none), chosen by its hash, serves `held_out` and never `batches`.
     """
 
     shards: Sequence[Path]
@@ -117,22 +139,44 @@ class Windows:
                 )
             epoch, first_shard, first_window = epoch + 1, 0, 0
 
-    def held_out(self, limit: int, rows: int) -> Iterator[Batch]:
-        """Yield the first `limit` windows of the rows kept from training, in shard order."""
-        pending: list[Window] = []
-        for shard in range(len(self.shards) if self.held_out_every else 0):
-            pending += [window for _, window in self._windows(shard, held_out=True)]
-            if len(pending) >= limit:
-                break
-        pending = pending[:limit]
-        for start in range(0, len(pending), rows):
-            yield collate(pending[start : start + rows], self.window_tokens)
+    def count(self) -> int:
+        """Count the training windows of one epoch; reads every shard."""
+        return sum(len(self._training(shard)) for shard in range(len(self.shards)))
+
+    def held_out(self, limit: int, rows: int) -> list[Batch]:
+        """Return windows of the records kept from training, each of one category.
+
+        Categories take turns until there are `limit` windows (one a category at least) or nothing
+        is left. A piece that several rows repeat comes once. Reads up to HELD_OUT_SHARDS shards
+        spread over all, since every phase has its own categories.
+        """
+        if not self.held_out_every:
+            return []
+        pieces: dict[str, dict[tuple[str, int], Window]] = {}
+        few = min(len(self.shards), HELD_OUT_SHARDS)
+        for shard in np.unique(np.linspace(0, len(self.shards) - 1, few).round().astype(int)):
+            for row in self._rows(self.shards[shard]):
+                for place in np.flatnonzero(self._is_held_out(row)):
+                    found = _documents(row.window, np.array([place]))
+                    category = found.categories[0]
+                    pieces.setdefault(category, {}).setdefault(row.pieces[place], found)
+        queues = [
+            [w for w in cut(_joined(list(found.values())), self.window_tokens) if _has_target(w)]
+            for _, found in sorted(pieces.items())
+        ]
+        turns = itertools.zip_longest(*(queue[:limit] for queue in queues))
+        windows = [window for turn in turns for window in turn if window is not None]
+        windows = windows[: max(limit, sum(map(bool, queues)))]
+        return [
+            collate(windows[start : start + rows], self.window_tokens)
+            for start in range(0, len(windows), rows)
+        ]
 
     def _ordered(self, shard: int, epoch: int) -> list[Window]:
         """Shuffle a shard's training windows inside each phase, phases in order of appearance."""
         by_phase: dict[str, list[Window]] = {}
-        for phase, window in self._windows(shard, held_out=False):
-            by_phase.setdefault(phase, []).append(window)
+        for window in self._training(shard):
+            by_phase.setdefault(window.phase, []).append(window)
         generator = np.random.default_rng([self.seed, epoch, shard])
         return [
             windows[place]
@@ -140,24 +184,38 @@ class Windows:
             for place in generator.permutation(len(windows))
         ]
 
-    def _windows(self, shard: int, *, held_out: bool) -> Iterator[tuple[str, Window]]:
-        for row, (phase, whole) in enumerate(self._rows(self.shards[shard])):
-            every = self.held_out_every
-            if (every > 0 and row % every == every - 1) == held_out:
-                for window in cut(whole, self.window_tokens):
-                    if np.any(_labels(window) != IGNORED):
-                        yield phase, window
+    def _training(self, shard: int) -> list[Window]:
+        """Cut a shard's rows, without the records that are held out, into windows."""
+        windows: list[Window] = []
+        for row in self._rows(self.shards[shard]):
+            held_out = self._is_held_out(row)
+            kept = row.window
+            if held_out.any():
+                kept = _documents(kept, np.flatnonzero(~held_out))
+            windows += [window for window in cut(kept, self.window_tokens) if _has_target(window)]
+        return windows
 
-    def _rows(self, path: Path) -> Iterator[tuple[str, Window]]:
-        row = 0
+    def _is_held_out(self, row: Row) -> npt.NDArray[np.bool_]:
+        every = self.held_out_every
+        return np.array(
+            [
+                every > 0 and xxhash.xxh3_64_intdigest(name.encode()) % every == 0
+                for name, _ in row.pieces
+            ]
+        )
+
+    def _rows(self, path: Path) -> Iterator[Row]:
+        number = 0
         for batch in read_rows([path], COLUMNS):
             lists = [_lists(batch.column(name)) for name in COLUMNS[:3]]
-            categories = batch.column("categories").to_pylist()
-            phases = batch.column("phase").to_pylist()
-            for ids, mask, starts, names, phase in zip(*lists, categories, phases, strict=True):
-                self._check(ids, mask, starts, names, where=f"{path}: row {row}")
-                yield phase or "", Window(ids, mask, starts, tuple(names))
-                row += 1
+            others = [batch.column(name).to_pylist() for name in COLUMNS[3:]]
+            for ids, mask, starts, names, records, offsets, phase in zip(
+                *lists, *others, strict=True
+            ):
+                self._check(ids, mask, starts, names, where=f"{path}: row {number}")
+                window = Window(ids, mask, starts, tuple(names), phase or "")
+                yield Row(window, tuple(zip(records, offsets, strict=True)))
+                number += 1
 
     def _check(
         self, ids: Ints, mask: Ints, starts: Ints, names: Sequence[str], *, where: str
@@ -203,7 +261,39 @@ def cut(row: Window, tokens: int) -> Iterator[Window]:
             row.mask[low:high],
             np.maximum(row.starts[first:last] - low, 0),
             row.categories[first:last],
+            row.phase,
         )
+
+
+def _documents(row: Window, places: Ints) -> Window:
+    """Keep some documents of a row, in their order."""
+    bounds = np.append(row.starts, len(row.ids))
+    lengths = np.diff(bounds)[places]
+    kept = np.concatenate(
+        [np.zeros(0, dtype=np.int64), *(np.arange(bounds[p], bounds[p + 1]) for p in places)]
+    )
+    return Window(
+        row.ids[kept],
+        row.mask[kept],
+        np.cumsum(lengths) - lengths,
+        tuple(row.categories[place] for place in places),
+        row.phase,
+    )
+
+
+def _joined(windows: Sequence[Window]) -> Window:
+    """Lay windows end to end."""
+    ends = np.cumsum([len(window.ids) for window in windows])
+    return Window(
+        np.concatenate([window.ids for window in windows]),
+        np.concatenate([window.mask for window in windows]),
+        np.concatenate([w.starts + end - len(w.ids) for w, end in zip(windows, ends, strict=True)]),
+        tuple(name for window in windows for name in window.categories),
+    )
+
+
+def _has_target(window: Window) -> bool:
+    return bool(np.any(_labels(window) != IGNORED))
 
 
 def _labels(window: Window) -> Ints:
@@ -233,6 +323,7 @@ def collate(windows: Sequence[Window], tokens: int) -> Batch:
         torch.from_numpy(positions),
         tuple(window.categories for window in windows),
         boundaries(torch.from_numpy(index)),
+        tuple(window.phase for window in windows),
     )
 
 

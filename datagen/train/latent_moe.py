@@ -106,3 +106,8 @@ def max_violation(tokens_LE: Tensor) -> Tensor:
     """Return each layer's largest load over its mean load (MaxVio), from 1 to E / k, shape (L,)."""
     load_LE = tokens_LE.float()
     return load_LE.amax(-1) / load_LE.mean(-1).clamp(min=1e-9)
+
+
+def dead_experts(tokens_LE: Tensor) -> Tensor:
+    """Count each layer's experts that had no token, shape (L,)."""
+    return (tokens_LE == 0).sum(-1)

@@ -3,145 +3,163 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import FrameType
+from typing import NamedTuple
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from datagen.errors import WorkspaceError
-from datagen.train.checkpoint import (
-    State,
-    Telemetry,
-    checkpoint_path,
-    identity,
-    load_latest,
-    open_run,
-    save,
-)
+from datagen.errors import DataError, WorkspaceError
+from datagen.train.checkpoint import identity, load_latest, open_run, read_run
 from datagen.train.config import TrainConfig, parameter_count
 from datagen.train.data import Batch, Cursor, Windows, prefetch
-from datagen.train.documents import IGNORED
-from datagen.train.door import StepReport, TrainReport
-from datagen.train.latent_moe import max_violation
-from datagen.train.model import HybridModel, objective, target_counts
+from datagen.train.documents import IGNORED, PADDING
+from datagen.train.door import RunSettings, StepReport, TrainReport, Validation
+from datagen.train.evaluate import validation
+from datagen.train.model import HybridModel
 from datagen.train.optimizer import MasterAdamW
-from datagen.train.schedule import WarmupStableDecay
+from datagen.train.parallel import ALONE, Ranks, together
+from datagen.train.recorder import Progress, Recorder, interruptions
+from datagen.train.schedule import schedule
+from datagen.train.step import update
+from datagen.train.telemetry import HostFacts
 
 _BYTES_PER_PARAMETER = 16
 _PREFETCHED_BATCHES = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measures:
-    """One update's figures, still on the device: means by loss, MaxVio and RMS by layer."""
+class Piece(NamedTuple):
+    """A microbatch on this process's device (None where it is another's), and facts of it."""
 
-    mean_J: Tensor
-    balance: Tensor
-    max_violation_L: Tensor
-    residual_rms_L: Tensor
-    gradient_norm: Tensor
-    tokens: Tensor
-    targets: Tensor
-
-
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """A run as it stands between two steps."""
-
-    model: HybridModel
-    optimizer: MasterAdamW
-    step: int
-    tokens: int
+    batch: Batch | None
     cursor: Cursor
+    tokens: int
+    targets: int
+    phase: str
 
-    def state(self) -> State:
-        """Return what a checkpoint holds; the tensors are the live ones."""
-        return State(
-            step=self.step,
-            tokens=self.tokens,
-            cursor=self.cursor,
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state(),
+
+def run(settings: RunSettings, on_step: Callable[[StepReport], None]) -> TrainReport:
+    """Train as `door.train` says."""
+    place = _device(settings.device)
+    settings = replace(settings, config=_sized(settings))
+    config, out = settings.config, settings.out
+    _check(settings, place)
+    known = identity(
+        config,
+        settings.shards,
+        row_tokens=settings.row_tokens,
+        seed=settings.seed,
+        processes=settings.processes,
+        weights=settings.weights,
+    )
+    open_run(out, known, resume=settings.resume)
+    if settings.steps is None:
+        windows = _windows(settings.shards, config, settings.row_tokens, settings.seed)
+        steps = windows.count() // config.batch_rows
+        settings = replace(settings, steps=max(steps, 1))
+    with together(settings.processes, place, partial(_follow, settings)) as ranks:
+        report = _train(settings, place, ranks, on_step)
+    assert report is not None
+    return report
+
+
+def evaluate(out: Path, shards: Sequence[Path], weights: Path) -> Validation | None:
+    """Measure weights as `door.held_out_losses` says."""
+    config, row_tokens, seed = read_run(out, shards)
+    with _device(None):
+        model = HybridModel(config.model)
+    model.load_state_dict(_read(weights))
+    windows = _windows(shards, config, row_tokens, seed)
+    held_out = windows.held_out(config.held_out_windows, config.microbatch_rows)
+    return validation(model, held_out, config, step=0)
+
+
+def _follow(settings: RunSettings, ranks: Ranks) -> None:
+    """Train along, in a process that neither writes nor prints."""
+    place = _device(settings.device)
+    if place.type == "cuda":
+        place = torch.device("cuda", ranks.rank)
+    _train(settings, place, ranks, lambda report: None)
+
+
+def _train(
+    settings: RunSettings,
+    device: torch.device,
+    ranks: Ranks,
+    on_step: Callable[[StepReport], None],
+) -> TrainReport | None:
+    """Take the steps that are left; the process that leads records them, the others return None."""
+    config, steps = settings.config, settings.steps
+    assert steps is not None
+    progress = _begin(settings, device)
+    windows = _windows(settings.shards, config, settings.row_tokens, settings.seed)
+    rate = schedule(config, steps)
+    stream = prefetch(_pieces(windows, config, progress, device, ranks), _PREFETCHED_BATCHES)
+    with closing(stream), interruptions() as interrupted:
+        recorder = None
+        if ranks.leads:
+            held_out = windows.held_out(config.held_out_windows, config.microbatch_rows)
+            recorder = Recorder(settings, steps, progress, held_out, on_step, interrupted)
+        while progress.step < steps:
+            drawn = list(islice(stream, config.batch_rows // config.microbatch_rows))
+            batches = [piece.batch for piece in drawn if piece.batch is not None]
+            lr = rate(progress.step)
+            measures = update(progress.model, progress.optimizer, config, batches, lr, ranks)
+            facts = HostFacts(
+                step=progress.step + 1,
+                epoch=drawn[-1].cursor.epoch,
+                phase=drawn[-1].phase,
+                lr=lr,
+                tokens=sum(piece.tokens for piece in drawn),
+                targets=sum(piece.targets for piece in drawn),
+            )
+            progress.step = facts.step
+            progress.tokens += facts.tokens
+            progress.cursor = drawn[-1].cursor
+            if recorder is not None and recorder.take(facts, measures):
+                break
+    return recorder.report() if recorder is not None else None
+
+
+def _pieces(
+    windows: Windows,
+    config: TrainConfig,
+    progress: Progress,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+) -> Iterator[Piece]:
+    """Draw microbatches from the run's place on; counts are taken before they leave the host."""
+    drawn = windows.batches(config.microbatch_rows, progress.cursor)
+    for number, (batch, cursor) in enumerate(drawn):
+        mine = number % ranks.count == ranks.rank
+        yield Piece(
+            batch=batch.on(device) if mine else None,
+            cursor=cursor,
+            tokens=int((batch.document_index_BT != PADDING).sum()),
+            targets=int((batch.labels_BT != IGNORED).sum()),
+            phase=batch.phases[-1],
         )
 
 
-def run(
-    shards: Sequence[Path],
-    *,
-    config: TrainConfig,
-    vocabulary: int,
-    row_tokens: int,
-    steps: int,
-    out: Path,
-    seed: int,
-    resume: bool,
-    device: str | None,
-    on_step: Callable[[StepReport], None],
-) -> TrainReport:
-    """Train as `door.train` says."""
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    config = replace(config, model=replace(config.model, vocabulary=vocabulary))
-    _check(config, steps, place)
-    open_run(out, identity(config, shards, row_tokens=row_tokens, seed=seed), resume=resume)
-    progress = _begin(config, out, seed, place)
-    windows = Windows(
-        shards=shards,
-        vocabulary=vocabulary,
-        window_tokens=config.window_tokens or row_tokens,
-        seed=seed,
-        held_out_every=config.held_out_every,
-    )
-    schedule = WarmupStableDecay(
-        peak=config.peak_lr,
-        floor=config.min_lr,
-        steps=steps,
-        warmup_steps=round(config.warmup_fraction * steps),
-        decay_steps=round(config.decay_fraction * steps),
-    )
-    telemetry = Telemetry(out, progress.step)
-    drawn = windows.batches(config.microbatch_rows, progress.cursor)
-    placed = ((batch.on(place), cursor) for batch, cursor in drawn)
-    stream = prefetch(placed, _PREFETCHED_BATCHES)
-    with closing(stream), interruptions() as interrupted:
-        for step in range(progress.step + 1, steps + 1):
-            report = _advance(progress, config, stream, schedule(step - 1))
-            _refuse_nonfinite(report, out)
-            telemetry.write(report)
-            on_step(report)
-            if step == steps or step % config.checkpoint_every == 0 or interrupted.is_set():
-                telemetry.sync()
-                save(out, progress.state(), kept=config.checkpoints_kept)
-            if interrupted.is_set():
-                break
-    finished = progress.step >= steps
-    return TrainReport(
-        steps=progress.step,
-        tokens=progress.tokens,
-        parameters=sum(parameter.numel() for parameter in progress.model.parameters()),
-        first_loss=telemetry.losses[0],
-        last_loss=telemetry.losses[-1],
-        category_losses=category_losses(progress.model, windows, config) if finished else {},
-        checkpoint=checkpoint_path(out, progress.step),
-        interrupted=not finished,
-    )
-
-
-def _begin(config: TrainConfig, out: Path, seed: int, device: torch.device) -> Progress:
-    """Draw a new model, or take the run up where its last checkpoint left it."""
+def _begin(settings: RunSettings, device: torch.device) -> Progress:
+    """Draw a new model, take given weights, or take the run up where it was left."""
+    config = settings.config
     with device:
         model = HybridModel(config.model)
-    state = load_latest(out)
+    state = load_latest(settings.out)
     if state is None:
-        model.initialise_all(seed)
+        model.initialise_all(settings.seed)
         optimizer = MasterAdamW(model, config)
+        if settings.weights is not None:
+            weights = _read(settings.weights)
+            model.load_state_dict(weights)
+            optimizer.take(weights)
         return Progress(model=model, optimizer=optimizer, step=0, tokens=0, cursor=Cursor())
     model.load_state_dict(dict(state.model))
     optimizer = MasterAdamW(model, config)
@@ -155,129 +173,58 @@ def _begin(config: TrainConfig, out: Path, seed: int, device: torch.device) -> P
     )
 
 
-def _advance(
-    progress: Progress, config: TrainConfig, stream: Iterator[tuple[Batch, Cursor]], lr: float
-) -> StepReport:
-    """Take one step and bring its figures to the host: the only wait for the device in a step."""
-    started = time.perf_counter()
-    drawn = list(islice(stream, config.batch_rows // config.microbatch_rows))
-    batches = [batch for batch, _ in drawn]
-    measures = update(progress.model, progress.optimizer, config, batches, lr)
-    tokens = int(measures.tokens)
-    progress.cursor = drawn[-1][1]
-    progress.step += 1
-    progress.tokens += tokens
-    loss, *mtp_losses = measures.mean_J.tolist()
-    return StepReport(
-        step=progress.step,
-        epoch=progress.cursor.epoch,
-        lr=lr,
-        loss=loss,
-        mtp_losses=tuple(mtp_losses),
-        balance_loss=float(measures.balance),
-        max_violation=tuple(measures.max_violation_L.tolist()),
-        residual_rms=tuple(measures.residual_rms_L.tolist()),
-        gradient_norm=float(measures.gradient_norm),
-        tokens=tokens,
-        targets=int(measures.targets),
-        tokens_per_s=tokens / (time.perf_counter() - started),
+def _device(name: str | None) -> torch.device:
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _sized(settings: RunSettings) -> TrainConfig:
+    """Give the model the build's vocabulary."""
+    config = settings.config
+    return replace(config, model=replace(config.model, vocabulary=settings.vocabulary))
+
+
+def _windows(shards: Sequence[Path], config: TrainConfig, row_tokens: int, seed: int) -> Windows:
+    return Windows(
+        shards=shards,
+        vocabulary=config.model.vocabulary,
+        window_tokens=config.window_tokens or row_tokens,
+        seed=seed,
+        held_out_every=config.held_out_every,
     )
 
 
-def update(
-    model: HybridModel,
-    optimizer: MasterAdamW,
-    config: TrainConfig,
-    microbatches: Sequence[Batch],
-    lr: float,
-) -> Measures:
-    """Take one optimizer step on the mean loss of all the microbatches, then balance the experts.
-
-    Equal to one batch of all their rows: counts are known before the first backward pass.
-    """
-    heads = config.model.mtp_heads
-    targets_J = torch.stack([target_counts(batch, heads) for batch in microbatches]).sum(0)
-    rows = sum(batch.inputs_BT.shape[0] for batch in microbatches)
-    parts = []
-    for batch in microbatches:
-        sums = model(batch, config.loss_chunk_tokens)
-        torch.autograd.backward(objective(config.model, sums, targets_J, rows))
-        parts.append(sums)
-    gradient_norm = optimizer.step(lr)
-    tokens_LE = torch.stack([part.tokens_LE for part in parts]).sum(0)
-    for mixture, tokens_E in zip(model.mixtures(), tokens_LE, strict=True):
-        mixture.update_bias(tokens_E)
-    tokens = torch.stack([part.tokens for part in parts]).sum()
-    residual_L = torch.stack([part.residual_L for part in parts]).sum(0)
-    passes = config.model.pattern.count("E") + heads
-    return Measures(
-        mean_J=torch.stack([part.loss_J.detach() for part in parts]).sum(0)
-        / targets_J.clamp(min=1),
-        balance=torch.stack([part.balance.detach() for part in parts]).sum() / (passes * rows or 1),
-        max_violation_L=max_violation(tokens_LE),
-        residual_rms_L=(residual_L / (tokens * config.model.d_model)).sqrt(),
-        gradient_norm=gradient_norm,
-        tokens=tokens,
-        targets=targets_J[0],
-    )
-
-
-def category_losses(model: HybridModel, windows: Windows, config: TrainConfig) -> dict[str, float]:
-    """Return the mean next-token loss on the held-out rows by category of document, sorted."""
-    sums: dict[str, tuple[float, int]] = {}
-    for batch in windows.held_out(config.held_out_windows, config.microbatch_rows):
-        placed = batch.on(model.head_VD.device)
-        losses_BT = model.token_losses(placed, config.loss_chunk_tokens).cpu()
-        for row, categories in enumerate(batch.categories):
-            for document, category in enumerate(categories):
-                kept_T = batch.document_index_BT[row] == document
-                kept_T &= batch.labels_BT[row] != IGNORED
-                total, count = sums.get(category, (0.0, 0))
-                total += float(losses_BT[row][kept_T].sum())
-                sums[category] = total, count + int(kept_T.sum())
-    return {name: total / count for name, (total, count) in sorted(sums.items()) if count}
-
-
-@contextmanager
-def interruptions() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into an event for the length of a block; a second Ctrl-C stops at once."""
-    requested = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield requested
-        return
-
-    def request(_number: int, _frame: FrameType | None) -> None:
-        requested.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, request)
+def _read(weights: Path) -> dict[str, Tensor]:
     try:
-        yield requested
-    finally:
-        signal.signal(signal.SIGINT, before)
+        return load_file(weights)
+    except OSError as error:
+        raise DataError(
+            f"cannot read these weights: {error}",
+            where=str(weights),
+            fix="name a model.safetensors, a snapshot or a merge of the same configuration",
+        ) from error
 
 
-def _refuse_nonfinite(report: StepReport, out: Path) -> None:
-    """Stop a run whose loss or gradient is no number before it reaches a checkpoint."""
-    figures = torch.tensor([report.loss, *report.mtp_losses, report.gradient_norm])
-    if not torch.isfinite(figures).all():
+def _check(settings: RunSettings, device: torch.device) -> None:
+    """Refuse a run that cannot start: no steps, rows that cannot be shared, too little memory."""
+    config = settings.config
+    if settings.steps is not None and settings.steps < 1:
         raise WorkspaceError(
-            f"training diverged: loss {report.loss}, gradient norm {report.gradient_norm}",
-            where=f"{out}: step {report.step}",
-            fix="lower peak_lr and start again; checkpoints before this step are sound",
+            f"{settings.steps} steps train nothing", where="--steps", fix="at least 1"
         )
-
-
-def _check(config: TrainConfig, steps: int, device: torch.device) -> None:
-    """Refuse a run that cannot start: no steps, or more state than the device's memory."""
-    if steps < 1:
-        raise WorkspaceError(f"{steps} steps train nothing", where="--steps", fix="at least 1")
+    microbatches = config.batch_rows // config.microbatch_rows
+    if microbatches % settings.processes:
+        raise WorkspaceError(
+            f"a step has {microbatches} microbatches, which {settings.processes} processes "
+            "cannot share evenly",
+            where="--processes",
+            fix="a divisor of batch_rows / microbatch_rows",
+        )
     count = parameter_count(config.model)
     needed = (count.backbone + count.mtp) * _BYTES_PER_PARAMETER
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
     else:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // settings.processes
     if needed > memory:
         raise WorkspaceError(
             f"weights, gradients and optimizer take {needed / 2**30:,.0f} GiB, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,24 @@ from datagen.train.config import TrainConfig
 from datagen.train.layers import DTYPES
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class GradientNorms(NamedTuple):
+    """L2 norms of one step's gradients before clipping: of all, and of each group of parameters."""
+
+    total: Tensor
+    by_group_G: Tensor
+
+
+def group_of(name: str) -> str:
+    """Name the part of the model that a parameter belongs to.
+
+    "embedding", "layers.3", "final_norm", "head" or "mtp".
+    """
+    first, _, rest = name.partition(".")
+    if first == "layers":
+        return f"layers.{rest.partition('.')[0]}"
+    return "head" if first == "head_VD" else first
 
 
 class MasterAdamW:
@@ -29,6 +48,8 @@ class MasterAdamW:
             for name, parameter in self.parameters.items()
         }
         self.names = {master: name for name, master in self.masters.items()}
+        self.groups = tuple(dict.fromkeys(map(group_of, self.parameters)))
+        self._member_GP: dict[tuple[str, ...], Tensor] = {}
         self.clip_norm, self.moments = config.clip_norm, DTYPES[config.moments]
         self.fused = next(iter(self.masters.values())).is_cuda
         decayed = [master for master in self.masters.values() if master.ndim >= 2]
@@ -44,14 +65,16 @@ class MasterAdamW:
         )
 
     @torch.no_grad()
-    def step(self, lr: float) -> Tensor:
-        """Clip, update and clear the gradients; return their L2 norm before clipping."""
+    def step(self, lr: float) -> GradientNorms:
+        """Clip, update and clear the gradients; return their norms before clipping."""
         if self.fused:
             return self._step_fused(lr)
         for name, master in self._copies():
             gradient = self.parameters[name].grad
             master.grad = None if gradient is None else gradient.float()
-        norm = nn.utils.clip_grad_norm_(self.masters.values(), self.clip_norm)
+        gradients = {n: m.grad for n, m in self.masters.items() if m.grad is not None}
+        norms = self._norms(gradients)
+        torch._foreach_mul_(list(gradients.values()), self._clip(norms))
         for group in self.adamw.param_groups:
             group["lr"] = lr
         self.adamw.step()
@@ -62,9 +85,25 @@ class MasterAdamW:
             self.parameters[name].copy_(master)
             self.parameters[name].grad = None
         self.adamw.zero_grad(set_to_none=True)
-        return norm
+        return norms
 
-    def _step_fused(self, lr: float) -> Tensor:
+    def _norms(self, gradients: Mapping[str, Tensor]) -> GradientNorms:
+        """Measure gradients by name, without a word to the host."""
+        norms = torch._foreach_norm(list(gradients.values()), 2, dtype=torch.float32)
+        norms_P = torch.stack(norms)
+        names = tuple(gradients)
+        if names not in self._member_GP:
+            rows = [[float(group_of(name) == group) for name in names] for group in self.groups]
+            self._member_GP[names] = torch.tensor(rows, device=norms_P.device)
+        # A product adds in a fixed order; adding by index would not.
+        squares_G = self._member_GP[names] @ norms_P.square()
+        return GradientNorms(torch.linalg.vector_norm(norms_P), squares_G.sqrt())
+
+    def _clip(self, norms: GradientNorms) -> Tensor:
+        """Return the factor that brings the gradients' norm down to the limit, at most 1."""
+        return (self.clip_norm / (norms.total + 1e-6)).clamp(max=1.0)
+
+    def _step_fused(self, lr: float) -> GradientNorms:
         """Do what `step` says on a GPU, in one pass over each parameter, without waiting for it."""
         from datagen.train.kernels.adamw import adamw
 
@@ -73,9 +112,8 @@ class MasterAdamW:
             for name, parameter in self.parameters.items()
             if parameter.grad is not None
         }
-        norms = torch._foreach_norm(list(gradients.values()), 2, dtype=torch.float32)
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-        clip = (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+        norms = self._norms(gradients)
+        clip = self._clip(norms)
         for group in self.adamw.param_groups:
             for master in group["params"]:
                 name = self.names[master]
@@ -96,7 +134,7 @@ class MasterAdamW:
                     weight_decay=group["weight_decay"],
                 )
                 self.parameters[name].grad = None
-        return norm
+        return norms
 
     def _fresh(self, master: Tensor) -> dict[str, Tensor]:
         """Begin a parameter's moments at zero, where torch's AdamW would keep them."""
@@ -123,6 +161,12 @@ class MasterAdamW:
                 if master in self.adamw.state:
                     tensors[f"{moment}.{name}"] = self.adamw.state[master][moment].to(self.moments)
         return tensors
+
+    @torch.no_grad()
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """Set the masters from float32 weights that the model took already, rounded."""
+        for name, master in self._copies():
+            master.copy_(weights[name])
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:

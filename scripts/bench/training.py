@@ -32,9 +32,9 @@ import training_peers
 
 from datagen.train.config import PRESETS, ModelConfig, TrainConfig, parameter_count
 from datagen.train.data import Batch, Window, collate
-from datagen.train.loop import update
 from datagen.train.model import HybridModel
 from datagen.train.optimizer import MasterAdamW
+from datagen.train.step import update
 
 ROW_TOKENS = 8192
 PEAK_FLOPS = 989e12

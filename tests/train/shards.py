@@ -19,15 +19,16 @@ def token_row(
     mask: Sequence[int] | None = None,
     phase: str = "phase1",
     categories: Sequence[str] | None = None,
+    record_ids: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Lay documents side by side in one row."""
+    """Lay documents side by side in one row; a record's id is its content unless given."""
     ids = [token for document in documents for token in document]
     lengths = [len(document) for document in documents]
     return {
         "input_ids": ids,
         "loss_mask": list(mask) if mask is not None else [1] * len(ids),
         "document_starts": np.cumsum([0, *lengths[:-1]]).tolist(),
-        "record_ids": [f"r{i}" for i in range(len(documents))],
+        "record_ids": list(record_ids) if record_ids else [str(list(d)) for d in documents],
         "record_offsets": [0] * len(documents),
         "trained_tokens": lengths,
         "categories": list(categories) if categories is not None else ["wiki"] * len(documents),

@@ -104,13 +104,34 @@ def test_a_cursor_takes_up_the_stream_anywhere_across_shards_and_epochs(
             assert torch.equal(part, expected)
 
 
-def test_held_out_rows_are_never_trained(tmp_path: Path) -> None:
-    shard = write_shard(tmp_path, [token_row([[i] * 4]) for i in range(12)])
-    windows = Windows(shards=[shard], vocabulary=12, window_tokens=4, seed=0, held_out_every=4)
-    trained = {int(ids) for batch in take(windows, 20) for ids in batch.inputs_BT[:, 0]}
-    held = [int(ids) for batch in windows.held_out(9, 2) for ids in batch.inputs_BT[:, 0]]
-    assert held == [3, 7, 11]
-    assert trained == set(range(12)) - set(held)
+def test_held_out_records_are_never_trained_whatever_rows_repeat_them(tmp_path: Path) -> None:
+    documents = [[i] * (2 + i % 3) for i in range(24)]
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(20):
+        drawn = rng.permutation(24)[:4]
+        rows.append(
+            token_row([documents[i] for i in drawn], categories=[f"c{i % 2}" for i in drawn])
+        )
+    shards = [write_shard(tmp_path, rows[:10]), write_shard(tmp_path, rows[10:], name="00001")]
+    windows = Windows(shards=shards, vocabulary=24, window_tokens=99, seed=0, held_out_every=4)
+    trained: dict[int, int] = {}
+    for batch in take(windows, windows.count(), rows=1):
+        for token in batch.inputs_BT[batch.document_index_BT >= 0].tolist():
+            trained[token] = trained.get(token, 0) + 1
+    held = windows.held_out(100, 3)
+    kept = {int(token) for batch in held for token in batch.inputs_BT[batch.document_index_BT >= 0]}
+    drawn_all = [token for row in rows for token in row["input_ids"]]
+    assert kept and kept.isdisjoint(trained) and kept | set(trained) == set(drawn_all)
+    assert trained == {t: drawn_all.count(t) for t in trained}  # no other token is lost
+    assert sum(int((b.document_index_BT >= 0).sum()) for b in held) == sum(
+        len(documents[token]) for token in kept
+    )
+    for batch in held:
+        for categories in batch.categories:
+            assert len(set(categories)) == 1
+    first = [batch.categories[0][0] for batch in windows.held_out(2, 1)]
+    assert first == ["c0", "c1"]  # categories take turns
 
 
 def test_windows_without_targets_are_skipped_and_none_at_all_is_an_error(tmp_path: Path) -> None:

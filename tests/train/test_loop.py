@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +19,20 @@ pytest.importorskip("safetensors", reason="the train extra is not installed")
 from safetensors.torch import load_file  # noqa: E402
 
 from datagen.errors import DataError, WorkspaceError  # noqa: E402
+from datagen.report.training import write_page  # noqa: E402
 from datagen.train.checkpoint import checkpoint_path  # noqa: E402
 from datagen.train.config import TINY, ModelConfig, TrainConfig, preset  # noqa: E402
-from datagen.train.door import StepReport, TrainReport, train  # noqa: E402
+from datagen.train.door import (  # noqa: E402
+    StepReport,
+    TrainReport,
+    held_out_losses,
+    merge,
+    train,
+)
 from datagen.train.model import HybridModel  # noqa: E402
 from datagen.train.optimizer import MasterAdamW  # noqa: E402
 
+from .conftest import SMALL  # noqa: E402
 from .shards import counting_rows, write_shard  # noqa: E402
 
 Run = Callable[..., TrainReport]
@@ -90,6 +100,13 @@ def test_the_loss_falls_and_is_told_by_category(run: Run) -> None:
     last = seen[-1]
     assert len(last.mtp_losses) == 2 and len(last.residual_rms) == 3
     assert len(last.max_violation) == 2 and all(1 <= v <= 4 for v in last.max_violation)
+    assert len(last.dead_experts) == 2 and all(0 <= n < 8 for n in last.dead_experts)
+    assert list(last.gradient_norms) == [
+        "head", "embedding", "layers.0", "layers.1", "layers.2", "final_norm", "mtp",
+    ]  # fmt: skip
+    total = sum(norm**2 for norm in last.gradient_norms.values()) ** 0.5
+    assert total == pytest.approx(last.gradient_norm, rel=1e-5)
+    assert last.phase == "phase1" and last.alarms == ()
     assert last.lr == pytest.approx(2e-4)
     assert report.tokens == sum(line.tokens for line in seen)
 
@@ -127,6 +144,137 @@ def test_resume_is_bitwise_after_a_kill_between_checkpoints(run: Run, tmp_path: 
     assert [report.step for report in seen] == list(range(5, 11))
     assert lines(out) == lines(tmp_path / "whole")
     assert tensors(resumed) == tensors(whole)
+
+
+VICTIM = """
+import sys
+from pathlib import Path
+import torch
+sys.path[:0] = sys.argv[1:2]
+torch.set_num_threads(1)
+from tests.train.test_loop import settings_of
+from datagen.train.door import train
+settings = settings_of(Path(sys.argv[2]), "parts")
+train(**settings, on_step=lambda report: print(report.step, flush=True))
+"""
+
+
+def settings_of(folder: Path, name: str) -> dict[str, Any]:
+    """A run long enough to be killed inside."""
+    config = replace(
+        TINY,
+        model=replace(SMALL, pattern="ME*", init_std=0.05),
+        window_tokens=None,
+        checkpoint_every=6,
+        validate_every=5,
+        snapshot_every=4,
+        held_out_every=8,
+    )
+    return {
+        "shards": sorted((folder / "shards").glob("*.parquet")),
+        "config": config,
+        "vocabulary": 64,
+        "row_tokens": 96,
+        "steps": 40,
+        "out": folder / name,
+        "seed": 5,
+    }
+
+
+def test_resume_is_bitwise_after_kill_9(tmp_path: Path) -> None:
+    write_shard(tmp_path, counting_rows(24, row_tokens=96, vocabulary=64))
+    root = str(Path(__file__).resolve().parents[2])
+    victim = subprocess.Popen(
+        [sys.executable, "-c", VICTIM, root, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert victim.stdout is not None
+    for line in victim.stdout:
+        if int(line) == 21:
+            victim.kill()
+            break
+    assert victim.wait() == -signal.SIGKILL
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    resumed = train(**settings_of(tmp_path, "parts"), resume=True)
+    unbroken = train(**settings_of(tmp_path, "whole"))
+    assert tensors(resumed) == tensors(unbroken)
+    assert lines(parts) == lines(whole)
+    assert (parts / "validation.jsonl").read_bytes() == (whole / "validation.jsonl").read_bytes()
+    kept = [path.name for path in sorted((whole / "snapshots").iterdir())]
+    assert kept == [f"step-{step:08d}.safetensors" for step in range(4, 44, 4)]
+    for name in kept:
+        snapshot = (parts / "snapshots" / name).read_bytes()
+        assert snapshot == (whole / "snapshots" / name).read_bytes()
+
+
+def test_two_processes_take_the_steps_of_one(run: Run, tmp_path: Path) -> None:
+    alone, first, again = run("alone"), run("first", processes=2), run("again", processes=2)
+    assert tensors(first) == tensors(again)  # repeatable
+    assert lines(tmp_path / "first") == lines(tmp_path / "again")
+    ours, theirs = (load_file(r.checkpoint / "model.safetensors") for r in (first, alone))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-4, atol=1e-5, msg=name)
+    assert first.tokens == alone.tokens
+    assert first.last_loss == pytest.approx(alone.last_loss, rel=1e-5)
+
+
+def test_two_processes_stop_and_resume_bitwise(run: Run) -> None:
+    stopped = run("parts", processes=2, on_step=_interrupt_at(6))
+    assert stopped.interrupted and stopped.steps == 6
+    assert tensors(run("parts", processes=2, resume=True)) == tensors(run("whole", processes=2))
+
+
+def test_once_through_the_shards_trains_every_window(run: Run, recipe: TrainConfig) -> None:
+    every = replace(recipe, held_out_every=0)
+    report = run("a", config=every, steps=None)
+    rows = counting_rows(24, row_tokens=96, vocabulary=64)
+    assert (report.steps, report.tokens) == (24 // 4, sum(row["n_tokens"] for row in rows))
+
+
+def test_given_weights_are_where_a_run_begins(run: Run, tmp_path: Path) -> None:
+    first = run("a", steps=12)
+    weights = first.checkpoint / "model.safetensors"
+    second = run("b", steps=1, weights=weights)
+    assert second.first_loss < first.first_loss - 0.3
+    with pytest.raises(WorkspaceError, match="another weights"):
+        run("b", steps=2, resume=True)
+
+
+def test_a_merge_is_measured_on_what_the_run_held_out(
+    run: Run, recipe: TrainConfig, tmp_path: Path
+) -> None:
+    keeping = replace(recipe, snapshot_every=2, validate_every=10)
+    report = run("a", config=keeping, steps=20)
+    shards = sorted((tmp_path / "shards").glob("*.parquet"))
+    merged = merge(tmp_path / "a", window=3, decay="linear", through=12)
+    assert [part.stem[-2:] for part in merged.parts] == ["08", "10", "12"]
+    snapshot = tmp_path / "a" / "snapshots" / "step-00000020.safetensors"
+    last = held_out_losses(tmp_path / "a", shards, snapshot)
+    assert last is not None and last.losses == report.category_losses
+    ours = held_out_losses(tmp_path / "a", shards, merged.path)
+    assert ours is not None and ours.losses != last.losses
+    other = write_shard(tmp_path, counting_rows(4, row_tokens=96, vocabulary=64), name="9")
+    with pytest.raises(WorkspaceError, match="other shards"):
+        held_out_losses(tmp_path / "a", [other], snapshot)
+
+
+def test_phases_follow_one_another_and_the_page_marks_it(
+    run: Run, recipe: TrainConfig, tmp_path: Path
+) -> None:
+    rows = counting_rows(24, row_tokens=96, vocabulary=64)
+    rows = [{**row, "phase": "phase1" if i < 16 else "phase2"} for i, row in enumerate(rows)]
+    shard = write_shard(tmp_path, rows, name="phases")
+    report = train(
+        [shard],
+        config=replace(recipe, held_out_every=0, validate_every=2),
+        vocabulary=64,
+        row_tokens=96,
+        steps=None,
+        out=tmp_path / "a",
+    )
+    assert [line["phase"] for line in lines(tmp_path / "a")] == ["phase1"] * 4 + ["phase2"] * 2
+    page = write_page(tmp_path / "a", sample="<b>it wrote this</b>").read_text()
+    assert report.steps == 6 and ">phase2</text>" in page
+    assert "&lt;b&gt;it wrote" in page and "http" not in page.replace("http://www.w3.org", "")
 
 
 def test_a_step_moves_every_router_bias_against_its_load(run: Run, recipe: TrainConfig) -> None:
@@ -203,7 +351,10 @@ def test_a_missing_shard_is_named(recipe: TrainConfig, tmp_path: Path) -> None:
 
 
 def test_an_unknown_preset_lists_the_known() -> None:
-    with pytest.raises(WorkspaceError, match="tiny, n3-2b, nano, super, ultra"):
+    with pytest.raises(
+        WorkspaceError,
+        match="tiny, nano-like, n3-2b, nano, super, ultra, ultra-long, ultra-sft1, ultra-sft2",
+    ):
         preset("huge")
 
 

@@ -1,0 +1,1 @@
+"""One offline HTML page for what a command made."""
