@@ -3,7 +3,8 @@ from __future__ import annotations
 import unicodedata
 
 import numpy as np
-from hypothesis import given
+import pyarrow as pa
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.curate import words
@@ -13,6 +14,7 @@ from datagen.curate.words import (
     ngram_ladder,
     word_form,
     word_hashes,
+    word_hashes_arrow,
     word_spans,
 )
 
@@ -39,6 +41,7 @@ def test_what_a_word_is() -> None:
     assert word_form("\ud800 lone") == "lone"
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(ALPHABET, max_size=30), max_size=8))
 def test_equal_words_and_only_they_have_equal_hashes(texts: list[str]) -> None:
     hashes, offsets = word_hashes(texts)
@@ -50,19 +53,61 @@ def test_equal_words_and_only_they_have_equal_hashes(texts: list[str]) -> None:
     assert len(names) == len(set(found))
 
 
-def test_hashes_do_not_depend_on_neighbours_or_on_pieces(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_hashes_do_not_depend_on_neighbours() -> None:
     text = " ".join(f"word{i} été{i % 7}" for i in range(400)) + " " + "x" * 700
     alone, _ = word_hashes([text])
-    beside, offsets = word_hashes(["before", "", text, "after"])
+    beside, offsets = word_hashes(["before", "e\u0301\u0323", text, "after"])
     assert np.array_equal(beside[offsets[2] : offsets[3]], alone)
-    for size in (64, 333):
-        monkeypatch.setattr(words, "_PIECE_BYTES", size)
-        assert np.array_equal(word_hashes([text])[0], alone)
+
+
+EVERY = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+
+
+def test_every_character_is_read_as_it_is_folded() -> None:
+    texts = [f"a{character}b" for character in EVERY]
+    hashes, offsets = word_hashes(texts)
+    forms = [word_form(text).split() for text in texts]
+    assert np.diff(offsets).tolist() == list(map(len, forms))
+    names: dict[int, str] = {}
+    for key, word in zip(hashes.tolist(), (w for form in forms for w in form), strict=True):
+        assert names.setdefault(key, word) == word
+
+
+MARKS = "aé\u0301\u0323\u0327\u05b0ิ้ก็ක්\u1161\u11a8가한ß½№ŉﷺ㌀㋀İ\U000e0101 .漢"
+
+
+@settings(deadline=None)
+@given(st.text(MARKS, max_size=12))
+def test_marks_in_any_order_are_read_as_they_are_folded(text: str) -> None:
+    hashes, _ = word_hashes([text])
+    one_by_one = [int(word_hashes([word])[0][0]) for word in word_form(text).split()]
+    assert hashes.tolist() == one_by_one
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(ALPHABET, max_size=30) | st.none(), max_size=8), st.integers(0, 3))
+def test_arrow_is_read_where_it_lies(texts: list[str | None], skip: int) -> None:
+    for kind in (pa.string(), pa.large_string()):
+        array = pa.array(texts, kind)[skip:]
+        hashes, offsets = word_hashes_arrow(array)
+        again, places = word_hashes([text or "" for text in texts[skip:]])
+        assert np.array_equal(hashes, again)
+        assert np.array_equal(offsets, places)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=40))
+def test_bytes_that_are_no_text_separate(content: bytes) -> None:
+    array = pa.array([content, b"after"], pa.binary())
+    hashes, offsets = word_hashes_arrow(array)
+    again, places = word_hashes([content.decode(errors="replace"), "after"])
+    assert np.array_equal(offsets, places)
+    assert np.array_equal(hashes, again)
 
 
 def test_the_stored_hash_is_fixed() -> None:
     # Signatures are kept on disk: a change of this value must come with a new step version.
-    assert word_hashes(["datagen"])[0].tolist() == [12051152882261064409]
+    assert word_hashes(["datagen"])[0].tolist() == [17198643257856199188]
 
 
 def test_ladder_and_windows_agree() -> None:

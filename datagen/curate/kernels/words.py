@@ -1,0 +1,166 @@
+"""Read the words of UTF-8 text: one hash a word, in one pass over the bytes.
+
+A table of code points says what each character becomes in a word (see `code_points`); ASCII runs
+through a loop without branches. Text whose Unicode form depends on neighbouring characters is
+handed back, to be folded first.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from datagen.curate.words import ALONE, DEPENDS, EXPANDS, MARK, code_points, random_words
+
+Hashes = npt.NDArray[np.uint64]
+
+PLANES = 0x40000
+"""Forms are tabled below this code point; above it only variation selectors are word characters."""
+
+
+class Tables(NamedTuple):
+    """What the kernels look up: the hash of each folded ASCII byte (128,), 0 where it separates,
+    and the forms of code points (see `words.CodePoints`)."""
+
+    bytes: Hashes
+    forms: npt.NDArray[np.uint32]
+    flags: npt.NDArray[np.uint8]
+    longer: npt.NDArray[np.uint32]
+
+
+@numba.njit(inline="always")
+def _mix(value: Any) -> Any:
+    """Spread a word's sum over all bits: one multiplication between two shifts."""
+    value ^= value >> np.uint64(32)
+    value *= np.uint64(0xD6E8FEB86659FD93)
+    return value ^ (value >> np.uint64(32))
+
+
+@numba.njit(inline="always")
+def _code_hash(code: Any) -> Any:
+    """The random word of a code point beyond ASCII."""
+    return _mix((np.uint64(code) + np.uint64(0x9E37)) * np.uint64(0x9E3779B97F4A7C15))
+
+
+@numba.njit(nogil=True)
+def _decode(data: Any, place: Any, end: Any) -> Any:
+    """The code point at a byte of 128 or more, and its length; (0, 1) where it is none.
+
+    Overlong forms, surrogates and cut sequences are no UTF-8: each of their bytes separates.
+    """
+    lead = np.uint32(data[place])
+    size = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+    if lead < 0xC2 or lead > 0xF4 or place + size > end:
+        return np.uint32(0), 1
+    code = lead & np.uint32((1 << (7 - size)) - 1)
+    for at in range(place + 1, place + size):
+        byte = np.uint32(data[at])
+        if byte & np.uint32(0xC0) != np.uint32(0x80):
+            return np.uint32(0), 1
+        code = code << np.uint32(6) | byte & np.uint32(0x3F)
+    least = 0x80 if size == 2 else 0x800 if size == 3 else 0x10000
+    if code < least or code > 0x10FFFF or 0xD800 <= code < 0xE000:
+        return np.uint32(0), 1
+    return code, size
+
+
+@numba.njit(nogil=True)
+def _add(point: Any, alone: Any, state: Any, tables: Any, out: Any) -> Any:
+    """Add a folded code point to the state (hash of the word so far, inside one, place)."""
+    hashed, inside, place = state
+    if point != 0 and not alone:
+        value = tables.bytes[point] if point < 128 else _code_hash(point)
+        if value != 0:
+            hashed = (hashed << np.uint64(5) | hashed >> np.uint64(59)) + value
+            return hashed, np.int64(1), place
+    out[place] = hashed
+    place += inside
+    if alone:
+        out[place] = _code_hash(point)
+        place += 1
+    return np.uint64(0), np.int64(0), place
+
+
+@numba.njit(nogil=True)
+def read_text(
+    data: Any, start: Any, end: Any, folded: Any, tables: Any, out: Any, first: Any
+) -> Any:
+    """Hash the words of data[start:end] into out[first:]; the place after the last one.
+
+    -1 where the text has to be folded before it is read (never with `folded`). `out` needs room
+    for a word a byte and two more.
+    """
+    hashed = np.uint64(0)
+    inside = np.int64(0)
+    place = first
+    at = start
+    after_mark = start - 1
+    while at < end:
+        byte = data[at]
+        if byte < 128:
+            value = tables.bytes[byte]
+            word = np.int64(value != 0)
+            out[place] = hashed
+            place += inside & (word ^ 1)
+            hashed = ((hashed << np.uint64(5) | hashed >> np.uint64(59)) + value) & np.uint64(-word)
+            inside = word
+            at += 1
+            continue
+        code, size = _decode(data, at, end)
+        point, flag = np.uint32(0), np.uint8(0)
+        if code < PLANES:
+            point, flag = tables.forms[code], tables.flags[code]
+        elif 0xE0100 <= code < 0xE01F0:
+            point, flag = code, np.uint8(DEPENDS)
+        state = hashed, inside, place
+        if folded:
+            state = _add(code if point != 0 else point, flag & ALONE, state, tables, out)
+        elif flag & DEPENDS or (flag & MARK and after_mark == at):
+            return np.int64(-1)
+        elif flag & EXPANDS:
+            for letter in tables.longer[point]:
+                if letter != 0:
+                    alone = letter < PLANES and tables.flags[letter] & ALONE
+                    letter = tables.forms[letter] if letter < PLANES else letter
+                    state = _add(letter, alone, state, tables, out)
+        else:
+            state = _add(point, flag & ALONE, state, tables, out)
+        hashed, inside, place = state
+        at += size
+        if flag & MARK:
+            after_mark = at
+    out[place] = hashed
+    place += inside
+    for number in range(first, place):
+        out[number] = _mix(out[number])
+    return place
+
+
+@numba.njit(nogil=True, cache=True)
+def read_texts(
+    data: Any, offsets: Any, folded: Any, tables: Any, out: Any, begins: Any, wait: Any
+) -> None:
+    """Hash the words of every text: out[begins[i]:begins[i + 1]]; `wait` marks texts to fold."""
+    place = np.int64(0)
+    for number in range(len(offsets) - 1):
+        begins[number] = place
+        after = read_text(data, offsets[number], offsets[number + 1], folded, tables, out, place)
+        wait[number] = after < 0
+        if after >= 0:
+            place = after
+    begins[len(offsets) - 1] = place
+
+
+@cache
+def tables() -> Tables:
+    """The tables, made once a process in about 0.3 s."""
+    found = code_points(PLANES)
+    byte_hashes = np.zeros(128, np.uint64)
+    letters = random_words(0, 128) | np.uint64(1)
+    point = found.forms[:128]
+    byte_hashes[point != 0] = letters[point[point != 0]]
+    return Tables(bytes=byte_hashes, forms=found.forms, flags=found.flags, longer=found.longer)
