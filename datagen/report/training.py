@@ -151,7 +151,7 @@ def _gradients(steps: Sequence[Mapping[str, Any]]) -> list[Line]:
     names = list(steps[0]["gradient_norms"])
     layers = [name for name in names if name.startswith("layers.")]
     shown = [name for name in names if name not in layers]
-    shown += sorted({layers[0], layers[len(layers) // 2], layers[-1]} if layers else set())
+    shown += dict.fromkeys(layers[place] for place in (0, len(layers) // 2, -1) if layers)
     lines = [Line(name="all", points=_smooth(_points(steps, "gradient_norm")))]
     for name in shown:
         points = [(step["step"], step["gradient_norms"][name]) for step in steps]

@@ -34,10 +34,19 @@ class Watch:
         self.most_load = (1 + config.experts / config.top_k) / 2
         self.recent: deque[StepReport] = deque(maxlen=WINDOW_STEPS)
         self.lowest_head = float("inf")
+        self.last_lr = 0.0
+        self.is_warm = False
         self.holding: set[str] = set()
 
     def __call__(self, report: StepReport) -> tuple[str, ...]:
-        """Take a step in; return what began to hold with it, in words."""
+        """Take a step in; return what began to hold with it, in words.
+
+        Nothing is told of the warm-up, where experts find their work and gradients their size.
+        """
+        self.is_warm = self.is_warm or report.lr <= self.last_lr
+        self.last_lr = report.lr
+        if not self.is_warm:
+            return ()
         self.recent.append(report)
         if len(self.recent) < WINDOW_STEPS:
             return ()

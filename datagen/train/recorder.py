@@ -85,6 +85,7 @@ class Recorder:
             self._drain()
             self.telemetry.sync()
             save(self.out, self.progress.state(), kept=config.checkpoints_kept)
+        self.figures.resume()
         return stopping
 
     def report(self) -> TrainReport:

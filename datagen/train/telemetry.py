@@ -43,6 +43,24 @@ class HostFacts:
     targets: int
 
 
+class Mark:
+    """A moment in a device's work: passed when all that was asked of it before is done."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.event = None
+        self.at = time.perf_counter()
+        if device.type == "cuda":
+            self.event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            self.event.record()
+
+    def seconds_after(self, other: Mark) -> float:
+        """Wait for this moment; return the seconds since the other."""
+        if self.event is None or other.event is None:
+            return self.at - other.at
+        self.event.synchronize()
+        return float(other.event.elapsed_time(self.event)) / 1000
+
+
 class Figures:
     """Turns steps' measures into reports, in order, `LAG_STEPS` late on a GPU."""
 
@@ -52,18 +70,20 @@ class Figures:
         self.sizes = [1 + config.mtp_heads, 1, mixtures, mixtures, len(config.pattern)]
         self.sizes += [len(self.groups), 1]
         self.lag = LAG_STEPS if device.type == "cuda" else 0
-        self.waiting: deque[tuple[HostFacts, Tensor, torch.cuda.Event | None]] = deque()
-        self.read_at = time.perf_counter()
+        self.waiting: deque[tuple[HostFacts, Tensor, Mark, Mark]] = deque()
+        self.device = device
+        self.begin = Mark(device)
+
+    def resume(self) -> None:
+        """Leave what was done since the last step out of the next one's time."""
+        self.begin = Mark(self.device)
 
     def put(self, facts: HostFacts, measures: Measures) -> Iterator[StepReport]:
         """Send a step's figures on their way; yield the reports that are due."""
-        flat = torch.cat(measures.parts())
-        event = None
-        if flat.is_cuda:
-            flat = flat.to("cpu", non_blocking=True)
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record()
-        self.waiting.append((facts, flat, event))
+        flat = torch.cat(measures.parts()).to("cpu", non_blocking=True)
+        end = Mark(self.device)
+        self.waiting.append((facts, flat, self.begin, end))
+        self.begin = end
         while len(self.waiting) > self.lag:
             yield self._read()
 
@@ -73,11 +93,8 @@ class Figures:
             yield self._read()
 
     def _read(self) -> StepReport:
-        facts, flat, event = self.waiting.popleft()
-        if event is not None:
-            event.synchronize()
-        now = time.perf_counter()
-        seconds, self.read_at = now - self.read_at, now
+        facts, flat, begin, end = self.waiting.popleft()
+        seconds = end.seconds_after(begin)
         means, balance, loads, dead, residual, by_group, total = (
             part.tolist() for part in torch.split(flat, self.sizes)
         )

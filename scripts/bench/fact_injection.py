@@ -132,17 +132,20 @@ def questions_for(
     facts: Sequence[dict[str, str]], in_a: np.ndarray, tokenizer: Any, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Word each fact's held-out questions, with wrong answers that are right for others."""
-    answers = {kind: [f["answer"] for f in facts if f["kind"] == kind] for kind in RULES}
+    # Wrong answers are right for facts of the same half, and as often as they are right there: an
+    # answer that is rare, or that no question in training had, would be known for wrong by that.
+    answers: dict[tuple[str, bool], list[str]] = {}
+    for fact, half in zip(facts, in_a, strict=True):
+        answers.setdefault((fact["kind"], bool(half)), []).append(fact["answer"])
 
     def ids(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
     made = []
     for fact, half in zip(facts, in_a, strict=True):
-        # As often as they are right for others, so that none is wrong by being rare.
         wrong: list[str] = []
         while len(wrong) < OPTIONS - 1:
-            other = str(rng.choice(answers[fact["kind"]]))
+            other = str(rng.choice(answers[fact["kind"], bool(half)]))
             wrong += [other] if other not in (*wrong, fact["answer"]) else []
         for words in HELD_OUT_WORDS[fact["kind"]]:
             prompt = asked(words.format(title=fact["title"]), "").rstrip()
@@ -227,6 +230,7 @@ def recipe(device: str) -> Any:
         d_model=256,
         query_heads=4,
         mamba_heads=8,
+        mamba_groups=4,
         experts=32,
         expert_width=128,
         shared_width=256,

@@ -51,7 +51,7 @@ def recipe(options: argparse.Namespace) -> TrainConfig:
         config,
         model=model,
         held_out_every=12,
-        snapshot_every=25,
+        snapshot_every=25 if run_name(options) == "bf16-0" else 0,
         snapshots_kept=64,
         checkpoint_every=100_000,
     )
@@ -77,7 +77,7 @@ def start(
     """Train on a build, saying every 50th step."""
 
     def show(report: StepReport) -> None:
-        if report.step % 50 == 1 and not quiet:
+        if report.step % 50 == 0 and not quiet:
             print(
                 f"step {report.step:5d}  {report.phase}  loss {report.loss:.4f}  lr {report.lr:.2e}"
                 f"  {report.tokens_per_s:,.0f} tokens/s",

@@ -71,6 +71,13 @@ def test_the_reports_load_and_spread_are_told() -> None:
     assert words[1].startswith("the residual stream's RMS differs")
 
 
+def test_the_warm_up_is_left_alone() -> None:
+    wild = (20.0,) * MIXTURES
+    warming = [replace(healthy(i), lr=1e-5 * i, max_violation=wild) for i in range(1, 100)]
+    calm = [replace(healthy(i), lr=1e-3) for i in range(100, 200)]
+    assert raised(Watch(ULTRA), warming + calm) == []
+
+
 def test_one_odd_batch_is_no_alarm() -> None:
     reports = [healthy(i) for i in range(1, 100)]
     reports[70] = replace(reports[70], gradient_norms={"head": 1e6}, max_violation=(23.0,) * 49)
