@@ -29,7 +29,9 @@ _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 @click.command(name="train")
 @click.argument("build_name", required=False)
-@click.option("--config", "config_name", default="tiny", show_default=True, help="Preset.")
+@click.option(
+    "--config", "config_name", default="tiny", show_default=True, help="Preset, or a YAML file."
+)
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--whole", is_flag=True, help="Once through the build, whatever --steps says.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
@@ -59,17 +61,19 @@ def train_command(
     """Train a model on BUILD (default: the latest) and print its falling loss."""
     from datagen.plan.builds import find_build, token_facts
     from datagen.report.training import write_page
-    from datagen.train.config import preset
     from datagen.train.door import train
+    from datagen.train.settings import load_config
 
     workspace = open_workspace(workspace_dir)
     out = out_folder(workspace, out_dir)
     build = find_build(out, build_name)
     facts = token_facts(build)
-    folder = run_dir or _run_folder(out / "train" / build.name, config_name, resume=resume)
+    folder = run_dir or _run_folder(
+        out / "train" / build.name, Path(config_name).stem, resume=resume
+    )
     report = train(
         facts.shards,
-        config=preset(config_name),
+        config=load_config(config_name),
         vocabulary=facts.vocabulary,
         row_tokens=facts.row_tokens,
         steps=None if whole else steps,
