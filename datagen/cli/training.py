@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from datagen.train.door import StepReport, TrainReport
     from datagen.workspace.load import Workspace
 
-_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command(name="train")

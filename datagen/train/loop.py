@@ -211,6 +211,10 @@ def _check(settings: RunSettings, device: torch.device) -> None:
         raise WorkspaceError(
             f"{settings.steps} steps train nothing", where="--steps", fix="at least 1"
         )
+    if settings.weights is not None and not settings.weights.is_file():
+        raise WorkspaceError(
+            "no such file", where=str(settings.weights), fix="--weights FILE.safetensors"
+        )
     microbatches = config.batch_rows // config.microbatch_rows
     if microbatches % settings.processes:
         raise WorkspaceError(
