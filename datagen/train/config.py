@@ -15,6 +15,9 @@ ULTRA_PATTERN = (
     "EMEMEM*EMEMEMEM*EMEMEMEME"
 )
 
+PLAIN_LAYERS = 0.15
+"""Share of the layers, at the end, that stay out of NVFP4: arXiv 2606.15007."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
@@ -23,7 +26,8 @@ class ModelConfig:
     `pattern` has a letter a layer: M Mamba-2, E mixture of experts, * attention. `latent_width`
     None means that experts work at full width. `dtype` is that of the matrices; router, decay,
     norm and output-head parameters are float32 whatever it says. `dt_floor` is the least time step
-    of a Mamba-2 layer; the recipe has none, imported weights may.
+    of a Mamba-2 layer; the recipe has none, imported weights may. `precision` "nvfp4" rounds the
+    operands of products to four bits, but for those that `at` and the mixers spare.
     """
 
     pattern: str
@@ -52,6 +56,7 @@ class ModelConfig:
     norm_eps: float = 1e-5
     init_std: float = 0.014
     dtype: str = "bfloat16"
+    precision: str = "plain"
 
     def __post_init__(self) -> None:
         """Refuse shapes that cannot be built, before any memory is taken."""
@@ -61,10 +66,21 @@ class ModelConfig:
             "mamba_heads must be a multiple of mamba_groups": self.mamba_heads % self.mamba_groups,
             "top_k must lie in 1..experts": not 1 <= self.top_k <= self.experts,
             "dtype must be float32 or bfloat16": self.dtype not in ("float32", "bfloat16"),
+            "precision must be plain or nvfp4": self.precision not in ("plain", "nvfp4"),
         }
         for rule, is_broken in broken.items():
             if is_broken:
                 raise WorkspaceError(rule, where="model configuration", fix="correct the preset")
+
+    def at(self, layer: int) -> ModelConfig:
+        """Return the shape of one layer: the last 15 % and what follows them stay plain.
+
+        Of the others, Mamba-2's first projection and the experts, routed and shared, are in NVFP4;
+        latent and attention projections, Mamba-2's last and the router are not.
+        """
+        spared = round(PLAIN_LAYERS * len(self.pattern))
+        plain = layer >= len(self.pattern) - spared
+        return replace(self, precision="plain") if plain else self
 
     @property
     def mamba_inner(self) -> int:

@@ -57,8 +57,9 @@ class LatentMoE(nn.Module):
             config.top_k,
             config.routed_scaling,
         )
-        if self.latent_down is None:
-            latent_BTI, (shared_BTF,) = x_BTD, operations.joint_linear(x_BTD, self.shared_up.weight)
+        if config.precision == "nvfp4" or self.latent_down is None:
+            shared_BTF = operations.linear(x_BTD, self.shared_up.weight, config.precision)
+            latent_BTI = x_BTD if self.latent_down is None else self.latent_down(x_BTD)
         else:
             shared_BTF, latent_BTI = operations.joint_linear(
                 x_BTD, self.shared_up.weight, self.latent_down.weight
@@ -69,8 +70,10 @@ class LatentMoE(nn.Module):
             gate_BTK.flatten(0, 1),
             self.up_EIF,
             self.down_EFI,
+            config.precision,
         )
-        out_ND = self.shared_down(operations.relu2(shared_BTF).flatten(0, 1))
+        active_NF = operations.relu2(shared_BTF).flatten(0, 1)
+        out_ND = operations.linear(active_NF, self.shared_down.weight, config.precision)
         if self.latent_up is None:
             out_ND = out_ND + mixed_NI
         else:

@@ -39,7 +39,7 @@ class Mamba2(nn.Module):
         """Mix each document's tokens causally: (B, T, D) -> (B, T, D)."""
         config = self.config
         normed_BTI = operations.mamba_mix(
-            self.in_proj(x_BTD),
+            operations.linear(x_BTD, self.in_proj.weight, config.precision),
             self.conv_weight,
             self.conv_bias,
             self.dt_bias,

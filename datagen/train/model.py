@@ -44,7 +44,9 @@ class HybridModel(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.d_model, dtype=DTYPES[config.dtype])
-        self.layers = nn.ModuleList(Layer(config, letter) for letter in config.pattern)
+        self.layers = nn.ModuleList(
+            Layer(config.at(place), letter) for place, letter in enumerate(config.pattern)
+        )
         self.final_norm = RMSNorm(config.d_model, config.norm_eps)
         self.head_VD = wide_parameter(config.vocabulary, config.d_model)
         self.mtp = MultiTokenPrediction(config) if config.mtp_heads else None

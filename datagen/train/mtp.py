@@ -21,6 +21,7 @@ class MultiTokenPrediction(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        config = config.at(len(config.pattern))
         self.embedding_norm = RMSNorm(config.d_model, config.norm_eps)
         self.hidden_norm = RMSNorm(config.d_model, config.norm_eps)
         self.join = matrix(config, 2 * config.d_model, config.d_model)

@@ -12,7 +12,8 @@ if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("set TRITON_INTERPRET=1 to run kernels without a GPU", allow_module_level=True)
 
 from datagen.train.documents import documents_of  # noqa: E402
-from datagen.train.kernels import attention, mamba, norms, reference  # noqa: E402
+from datagen.train.kernels import attention, mamba, norms, nvfp4, reference  # noqa: E402
+from datagen.train.kernels.nvfp4_quantiser import quantise_fast  # noqa: E402
 
 DOCUMENTS = [[1], [2], [63], [64], [65], [5, 1, 2, 60, 1], [127, 30]]
 
@@ -71,3 +72,17 @@ def test_add_norm_equals_the_reference() -> None:
         list(torch.autograd.grad(mine[:2], ours, weights)),
         list(torch.autograd.grad(true[:2], wide, [weight.double() for weight in weights])),
     )
+
+
+@pytest.mark.parametrize("axis", [0, 1, None])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_quantiser_equals_the_reference_bit_by_bit(
+    axis: int | None, turned: bool, stochastic: bool
+) -> None:
+    # Multiples of a power of two, so that turning is exact in any order.
+    x = torch.randint(-200, 200, (37, 150)).float() * 2.0**-5 * (torch.rand(1, 150) < 0.9)
+    x[:, 64:80] = 0.0
+    ours = quantise_fast(x, axis, turned=turned, stochastic=stochastic)
+    true = nvfp4.quantise(x, axis, turned=turned, stochastic=stochastic)
+    assert torch.equal(ours.values, true.values) and torch.equal(ours.scale, true.scale)

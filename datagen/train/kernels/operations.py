@@ -7,10 +7,11 @@ comes with torch where there is a GPU, so they are imported where they are calle
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from datagen.train.documents import Documents
-from datagen.train.kernels import reference
+from datagen.train.kernels import nvfp4, reference
 
 
 def _fast(x: Tensor) -> bool:
@@ -26,6 +27,13 @@ def relu2(x: Tensor) -> Tensor:
 
     out: Tensor = Relu2.apply(x)  # type: ignore[no-untyped-call]
     return out
+
+
+def linear(x: Tensor, weight_OK: Tensor, precision: str) -> Tensor:
+    """Multiply the last axis by a matrix; `precision` is "plain" or "nvfp4"."""
+    if precision == "plain":
+        return F.linear(x, weight_OK)
+    return nvfp4.linear(x, weight_OK)
 
 
 def joint_linear(x_BTD: Tensor, *weights_OD: Tensor) -> tuple[Tensor, ...]:
@@ -124,9 +132,16 @@ def route(
 
 
 def experts(
-    x_NI: Tensor, choice_NK: Tensor, gate_NK: Tensor, up_EIF: Tensor, down_EFI: Tensor
+    x_NI: Tensor,
+    choice_NK: Tensor,
+    gate_NK: Tensor,
+    up_EIF: Tensor,
+    down_EFI: Tensor,
+    precision: str = "plain",
 ) -> tuple[Tensor, Tensor]:
     """Run tokens through their experts and add up, by gates; return tokens by expert too."""
+    if precision == "nvfp4":
+        return nvfp4.experts(x_NI, choice_NK, gate_NK, up_EIF, down_EFI)
     if not _fast(x_NI):
         return reference.experts(x_NI, choice_NK, gate_NK, up_EIF, down_EFI)
     from datagen.train.kernels.moe import Experts
