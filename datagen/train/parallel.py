@@ -101,11 +101,15 @@ def together(
             fix="one process a GPU at most",
         )
     store = TCPStore("127.0.0.1", 0, count, is_master=True, wait_for_workers=False)
-    arguments = (count, store.port, device.type, torch.get_num_threads(), follow)
+    # As many threads in each: sums split otherwise would not be the same bits.
+    alone = torch.get_num_threads()
+    threads = max(1, alone // count)
+    arguments = (count, store.port, device.type, threads, follow)
     others = spawn(  # type: ignore[no-untyped-call]
         _follow, args=arguments, nprocs=count - 1, join=False, daemon=True
     )
     try:
+        torch.set_num_threads(threads)
         if device.type == "cuda":
             torch.cuda.set_device(0)
         dist.init_process_group(_backend(device.type), store=store, rank=0, world_size=count)
@@ -114,6 +118,7 @@ def together(
         for process in others.processes:
             process.terminate()
             process.join()
+        torch.set_num_threads(alone)
         if dist.is_initialized():
             dist.destroy_process_group()
 
@@ -131,7 +136,6 @@ def _follow(
     if os.getppid() == 1:  # the leader died before it could be watched
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # As many threads as the leader: sums split otherwise would not be the same bits.
     torch.set_num_threads(threads)
     if device == "cuda":
         torch.cuda.set_device(place + 1)

@@ -6,6 +6,7 @@
     python scripts/bench/train_real.py train FOLDER/real RUNS --nvfp4
     python scripts/bench/train_real.py compare RUNS                the runs side by side
     python scripts/bench/train_real.py kill FOLDER/real RUNS       kill -9, resume, same bits
+    python scripts/bench/train_real.py syncs FOLDER/real RUNS      no step waits for the GPU
 
 Each run goes once through the build: warm-up, constant, minus-sqrt over the last quarter, which is
 where phase 2 begins. `train` then merges the snapshots of the constant part and measures last,
@@ -248,6 +249,30 @@ def kill(options: argparse.Namespace) -> None:
     sys.exit(0 if same else 1)
 
 
+def syncs(options: argparse.Namespace) -> None:
+    """Let torch raise where the host waits for the GPU, in steps 5 to 28 of 30."""
+    import torch
+
+    def watch(report: StepReport) -> None:
+        if report.step in (2, 26):  # read two steps late
+            torch.cuda.set_sync_debug_mode("error" if report.step == 2 else "default")
+
+    shards, vocabulary, row_tokens = shards_of(options.build)
+    folder = options.scratch / "syncs"
+    shutil.rmtree(folder, ignore_errors=True)
+    train(
+        shards,
+        config=replace(recipe(options), snapshot_every=0, validate_every=0),
+        vocabulary=vocabulary,
+        row_tokens=row_tokens,
+        steps=30,
+        out=folder,
+        on_step=watch,
+    )
+    shutil.rmtree(folder)
+    print("steps 5 to 28: the host never waited for the device")
+
+
 def short(config: TrainConfig) -> TrainConfig:
     """Checkpoint every 10 steps, and measure nothing beside."""
     return replace(config, checkpoint_every=10, snapshot_every=0, validate_every=0)
@@ -258,7 +283,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["train", "compare", "kill", "victim"])
+    parser.add_argument("what", choices=["train", "compare", "kill", "syncs", "victim"])
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--config", default="nano-like")
     parser.add_argument("--steps", type=int, default=None)
@@ -273,7 +298,7 @@ def main() -> None:
     if options.what == "victim":
         start(options.build, options.runs, short(recipe(options)), steps=40, seed=7, quiet=True)
     else:
-        {"train": run, "compare": compare, "kill": kill}[options.what](options)
+        {"train": run, "compare": compare, "kill": kill, "syncs": syncs}[options.what](options)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ pytest.importorskip("safetensors", reason="the train extra is not installed")
 
 from safetensors.torch import load_file  # noqa: E402
 
+from datagen.cli.group import run as main  # noqa: E402
 from datagen.errors import DataError, WorkspaceError  # noqa: E402
 from datagen.report.training import write_page  # noqa: E402
 from datagen.train.checkpoint import checkpoint_path  # noqa: E402
@@ -210,11 +211,9 @@ def test_two_processes_take_the_steps_of_one(run: Run, tmp_path: Path) -> None:
     alone, first, again = run("alone"), run("first", processes=2), run("again", processes=2)
     assert tensors(first) == tensors(again)  # repeatable
     assert lines(tmp_path / "first") == lines(tmp_path / "again")
-    ours, theirs = (load_file(r.checkpoint / "model.safetensors") for r in (first, alone))
-    for name, tensor in ours.items():
-        torch.testing.assert_close(tensor, theirs[name], rtol=1e-4, atol=1e-5, msg=name)
-    assert first.tokens == alone.tokens
-    assert first.last_loss == pytest.approx(alone.last_loss, rel=1e-5)
+    # Two microbatches are added in either order; a third would come with a rounding of its own.
+    assert tensors(first) == tensors(alone)
+    assert (first.tokens, first.last_loss) == (alone.tokens, alone.last_loss)
 
 
 def test_two_processes_stop_and_resume_bitwise(run: Run) -> None:
@@ -240,7 +239,7 @@ def test_given_weights_are_where_a_run_begins(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_merge_is_measured_on_what_the_run_held_out(
-    run: Run, recipe: TrainConfig, tmp_path: Path
+    run: Run, recipe: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keeping = replace(recipe, snapshot_every=2, validate_every=10)
     report = run("a", config=keeping, steps=20)
@@ -252,6 +251,11 @@ def test_a_merge_is_measured_on_what_the_run_held_out(
     assert last is not None and last.losses == report.category_losses
     ours = held_out_losses(tmp_path / "a", shards, merged.path)
     assert ours is not None and ours.losses != last.losses
+    command = ["merge", str(tmp_path / "a"), "--window", "3", "--decay", "linear", "--json"]
+    assert main([*command, "--through", "12"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["path"] == str(merged.path) and said["weights"] == pytest.approx([1 / 3] * 3)
+    assert main([*command, "--window", "90"]) == 2
     other = write_shard(tmp_path, counting_rows(4, row_tokens=96, vocabulary=64), name="9")
     with pytest.raises(WorkspaceError, match="other shards"):
         held_out_losses(tmp_path / "a", [other], snapshot)
