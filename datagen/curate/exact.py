@@ -1,6 +1,6 @@
 """Exact dedup: texts that differ only in case, spacing or punctuation at a word's edge are one.
 
-Costs one pass: about 25 MB/s a core, and 16 bytes a record held.
+Costs one pass, and 16 bytes a record held.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
+import pyarrow as pa
 
-from datagen.curate.words import fold
+from datagen.curate.words import EDGES, Offsets, arrow_bytes, fold, folded_bytes
 
 Keys = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
-
-_EDGES = ".,;:!?\"'`…‘’“”«»¿¡。、！？；：，"
 
 
 def normalise(text: str) -> str:
@@ -25,15 +23,40 @@ def normalise(text: str) -> str:
     Signs inside a word and operators stay, so that `3 - 4`, `3 + 4`, `-1` and `a[i]` keep their
     meaning; fuzzy dedup forgives more. Idempotent.
     """
-    return " ".join(filter(None, (word.strip(_EDGES) for word in fold(text).split())))
+    return " ".join(filter(None, (word.strip(EDGES) for word in fold(text).split())))
 
 
 def exact_keys(texts: Sequence[str]) -> Keys:
     """128-bit keys of the normalised texts: shape (n, 2), equal rows for equal texts."""
-    digests = b"".join(
-        xxhash.xxh3_128_digest(normalise(text).encode(errors="surrogatepass")) for text in texts
-    )
-    return np.frombuffer(digests, "<u8").astype(np.uint64).reshape(-1, 2)
+    parts = [text.encode(errors="replace") for text in texts]
+    offsets = np.concatenate(([0], np.cumsum([len(part) for part in parts], dtype=np.int64)))
+    return _keys(np.frombuffer(b"".join(parts), np.uint8), offsets)
+
+
+def exact_keys_arrow(texts: pa.Array) -> Keys:
+    """The same for an Arrow array of strings, read where it lies; about 0.4 GB/s a core."""
+    return _keys(*arrow_bytes(texts))
+
+
+def _keys(data: npt.NDArray[np.uint8], offsets: Offsets) -> Keys:
+    keys, wait = _keys_as(data, offsets, folded=False)
+    later = np.flatnonzero(wait)
+    if len(later):
+        keys[later], _ = _keys_as(*folded_bytes(data, offsets, later), folded=True)
+    return keys
+
+
+def _keys_as(
+    data: npt.NDArray[np.uint8], offsets: Offsets, *, folded: bool
+) -> tuple[Keys, npt.NDArray[np.bool_]]:
+    from datagen.curate.kernels.exact import normalised_keys
+    from datagen.curate.kernels.words import tables
+
+    keys = np.zeros((len(offsets) - 1, 2), np.uint64)
+    wait = np.zeros(len(keys), np.bool_)
+    scratch = np.empty(int(np.diff(offsets).max(initial=0)) + 2, np.uint32)
+    normalised_keys(data, offsets, folded, tables(), scratch, keys, wait)
+    return keys, wait
 
 
 def preference(

@@ -1,194 +1,250 @@
-"""Fuzzy dedup by MinHash and banded LSH, in parts that a plan can spread over shards.
+"""Fuzzy dedup: banded MinHash finds candidates, their true Jaccard index decides.
 
-signatures (per shard) -> band_buckets (per shard and band) -> candidate_pairs (per band)
--> clusters (once). Nothing here depends on the order of shards or the number of workers.
+sketch (per shard) -> candidate_pairs (per band) -> join (once). Nothing here depends on the order
+of shards or the number of workers. A sketch keeps a text's hashed shingles beside its band keys, so
+that pairs are verified, and new texts compared with old ones, without reading a text again.
 
-Cost: signatures run at about 15 MB/s a core and hold 4 bytes x bands x rows a record (448 by
-default; a memory-mapped array will do). A band holds 8 bytes a record while its pairs are found.
+Cost: sketching runs at 300 to 450 MB/s a core on texts of some kB, and holds 8 bytes a band and 4 a
+word; a band sorts 8 bytes a record; verifying gathers at most `_GATHERED` shingles at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from datagen.curate.exact import Rows, preference
-from datagen.curate.words import (
-    Hashes,
-    Offsets,
-    mix64,
-    ngram_hashes,
-    random_words,
-    word_hashes,
-)
+from datagen.curate.exact import Rows
+from datagen.curate.words import Hashes, Offsets, arrow_bytes, folded_bytes
 from datagen.workspace.specs import MinhashSpec
 
-Signatures = npt.NDArray[np.uint32]
+Shingles = npt.NDArray[np.uint32]
+Similarity = npt.NDArray[np.float32]
 
-_EMPTY = np.uint32(0xFFFFFFFF)
-_TILE = 1 << 14
-_BATCH_CHARACTERS = 1 << 22
-_VERIFY_PAIRS = 1 << 14
+_BASE = 0xA0761D6478BD642F
 _ALL_PAIRS_MEMBERS = 16
+_GATHERED = 1 << 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sketches:
+    """What fuzzy dedup knows of n texts.
+
+    `keys` (n, bands): equal keys of a band make a pair a candidate; 0 where a text has no word.
+    `shingles`[`begins`[i]:`begins`[i + 1]]: hashed shingles of text i, repeats included.
+    """
+
+    keys: Hashes
+    shingles: Shingles
+    begins: Offsets
+
+
+def sketch(texts: pa.Array, spec: MinhashSpec) -> Sketches:
+    """Sketch an Arrow array of strings; some 64 MB at once are a good batch."""
+    data, offsets = arrow_bytes(texts)
+    found, wait = _sketch(data, offsets, spec, folded=False)
+    later = np.flatnonzero(wait)
+    if not len(later):
+        return found
+    added, _ = _sketch(*folded_bytes(data, offsets, later), spec, folded=True)
+    found.keys[later] = added.keys
+    counts = np.diff(found.begins)
+    counts[later] = np.diff(added.begins)
+    chosen = np.zeros(len(counts), np.bool_)
+    chosen[later] = True
+    chosen = np.repeat(chosen, counts)
+    merged = np.empty(len(chosen), np.uint32)
+    merged[chosen], merged[~chosen] = added.shingles, found.shingles
+    begins = np.concatenate(([0], np.cumsum(counts)))
+    return Sketches(keys=found.keys, shingles=merged, begins=begins)
+
+
+def _sketch(
+    data: npt.NDArray[np.uint8], offsets: Offsets, spec: MinhashSpec, *, folded: bool
+) -> tuple[Sketches, npt.NDArray[np.bool_]]:
+    from datagen.curate.kernels.sketch import sketch_texts
+    from datagen.curate.kernels.words import tables
+
+    count = len(offsets) - 1
+    bands, rows = spec.banding
+    scratch = np.empty(int(np.diff(offsets).max(initial=0)) + 2, np.uint64)
+    keys = np.empty((count, bands), np.uint64)
+    shingles = np.empty(int(offsets[-1] - offsets[0]) + count, np.uint32)
+    begins, wait = np.empty(count + 1, np.int64), np.empty(count, np.bool_)
+    base = np.uint64((_BASE + 2 * spec.seed) & (2**64 - 1))
+    sketch_texts(
+        *(data, offsets, folded, tables(), spec.shingle_words, base, rows),
+        *(scratch, keys, shingles, begins, wait),
+    )
+    # What was reserved beyond the last shingle was never touched, and goes with the copy.
+    whole = shingles[: begins[-1]].copy()
+    return Sketches(keys=keys, shingles=whole, begins=begins), wait
+
+
+def candidate_pairs(keys: Hashes, ranks: Rows | None = None) -> Rows:
+    """Pairs of rows that share a key of one band, shape (m, 2), the preferred row first.
+
+    `ranks` (n,) is a permutation, 0 for the row most worth keeping; without it the rows' own order.
+    A small bucket gives every pair; in a larger one each member is paired with the most
+    preferred and with its neighbour in preference, so that the cost stays linear. Keys are cut to
+    64 bits less those of a row number: the few pairs that meet by chance are refused when verified.
+    """
+    count = len(keys)
+    bits = np.uint64(max(count - 1, 1).bit_length())
+    order = np.arange(count, dtype=np.uint64) if ranks is None else ranks.astype(np.uint64)
+    packed = (keys >> bits << bits) | order
+    packed = np.sort(packed[keys != 0])
+    row = (packed & np.uint64((1 << int(bits)) - 1)).astype(np.int64)
+    bucket = packed >> bits
+    begins = np.flatnonzero(np.concatenate(([True], bucket[1:] != bucket[:-1]))[: len(row)])
+    sizes = np.diff(np.append(begins, len(row)))
+    # Most buckets hold one text: look only at the others.
+    many = np.repeat(sizes > 1, sizes)
+    row, sizes = row[many], sizes[sizes > 1]
+    place = np.arange(len(row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    size = np.repeat(sizes, sizes)
+    pairs = [np.zeros((0, 2), np.int64)]
+    for distance in range(1, min(_ALL_PAIRS_MEMBERS, int(sizes.max(initial=1)))):
+        later = np.flatnonzero(
+            (place >= distance) & ((size <= _ALL_PAIRS_MEMBERS) | (distance == 1))
+        )
+        pairs.append(np.stack((row[later - distance], row[later]), axis=1))
+    later = np.flatnonzero((place >= 2) & (size > _ALL_PAIRS_MEMBERS))
+    pairs.append(np.stack((row[later - place[later]], row[later]), axis=1))
+    found = np.concatenate(pairs)
+    if ranks is None:
+        return found
+    rows = np.empty(count, np.int64)
+    rows[ranks] = np.arange(count)
+    return rows[found]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The shingles of all rows as they lie in parts; row i of part p is row `starts`[p] + i."""
+
+    shingles: Sequence[Shingles]
+    begins: Sequence[Offsets]
+
+    @property
+    def starts(self) -> Rows:
+        """The number of each part's first row, and of the row after the last (parts + 1,)."""
+        return np.concatenate(([0], np.cumsum([len(b) - 1 for b in self.begins], dtype=np.int64)))
+
+    @property
+    def counts(self) -> Rows:
+        """How many shingles each row has, repeats included (n,)."""
+        return np.concatenate([np.zeros(0, np.int64), *(np.diff(b) for b in self.begins)])
+
+    def gather(self, rows: Rows) -> tuple[Shingles, Offsets]:
+        """The shingles of some rows, one after another, and where each row's begin (m + 1,)."""
+        starts = self.starts
+        part = np.searchsorted(starts, rows, side="right") - 1
+        pieces = []
+        for one, inside in zip(part.tolist(), (rows - starts[part]).tolist(), strict=True):
+            begins = self.begins[one]
+            pieces.append(self.shingles[one][begins[inside] : begins[inside + 1]])
+        lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
+        gathered = np.concatenate(pieces) if pieces else np.zeros(0, np.uint32)
+        return gathered, np.concatenate(([0], np.cumsum(lengths)))
+
+
+def similarities(pairs: Rows, parts: Parts, spec: MinhashSpec) -> Similarity:
+    """The true Jaccard index (or containment in the smaller set) of the shingles of each pair.
+
+    Sets are of 32-bit hashes: of a thousand shingles one in four million falls on another.
+    """
+    from datagen.curate.kernels.compare import compare_pairs
+
+    out = np.zeros(len(pairs), np.float32)
+    for chosen in _groups(pairs, parts.counts):
+        rows, local = np.unique(pairs[chosen], return_inverse=True)
+        shingles, begins = parts.gather(rows)
+        compare_pairs(
+            local.reshape(-1, 2), shingles, begins, spec.measure == "containment", chosen, out
+        )
+    return out
+
+
+def _groups(pairs: Rows, counts: Rows) -> Iterator[Rows]:
+    """Split the pairs, by their left row, into groups of which so many shingles are gathered."""
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    cost = np.cumsum(counts[pairs[order]].sum(axis=1))
+    begin = 0
+    while begin < len(order):
+        spent = cost[begin - 1] if begin else 0
+        end = max(int(np.searchsorted(cost, spent + _GATHERED, side="right")), begin + 1)
+        yield order[begin:end]
+        begin = end
+
+
+class Forest:
+    """Disjoint sets of rows (union-find); the most preferred row of each is its root."""
+
+    def __init__(self, ranks: Rows) -> None:
+        """`ranks` (n,) is a permutation, 0 for the row most worth keeping."""
+        self._ranks = ranks
+        self._rows = np.empty(len(ranks), np.int64)
+        self._rows[ranks] = np.arange(len(ranks))
+        self._best = np.arange(len(ranks))
+
+    def join(self, pairs: Rows) -> None:
+        """Unite the sets of both rows of every pair, shape (m, 2)."""
+        left, right = self._ranks[pairs[:, 0]], self._ranks[pairs[:, 1]]
+        best = self._best
+        while len(left):
+            # Labels are ranks and only fall, so that each set ends with its most preferred row.
+            lower = np.minimum(best[left], best[right])
+            for side in (left, right):
+                np.minimum.at(best, best[side], lower)
+                np.minimum.at(best, side, lower)
+            while not np.array_equal(best, best[best]):
+                best = best[best]
+            apart = best[left] != best[right]
+            left, right = left[apart], right[apart]
+        self._best = best
+
+    def roots(self) -> Rows:
+        """The row that stands for each row's set, shape (n,)."""
+        return self._rows[self._best[self._ranks]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clusters:
     """What fuzzy dedup decided, one value a record.
 
-    `cluster` (n,) is the row kept for the record, its own where it is kept; `kept` (n,) bool;
-    `similarity` (n,) float32 is the estimated Jaccard index with the row kept, 1 for itself.
+    `cluster` (n,) is the row kept for the record, its own where it is kept; `size` (n,) how many
+    records the cluster has; `similarity` (n,) that with the row kept, 1 for itself.
     """
 
     cluster: Rows
-    kept: npt.NDArray[np.bool_]
-    similarity: npt.NDArray[np.float32]
+    size: Rows
+    similarity: Similarity
+
+    @property
+    def kept(self) -> npt.NDArray[np.bool_]:
+        """Which records are kept (n,)."""
+        return np.equal(self.cluster, np.arange(len(self.cluster)))
 
 
-def _shingles(texts: Sequence[str], n: int) -> tuple[Hashes, Offsets]:
-    """The hashed word n-grams of each text, and where each text's begin (len(texts) + 1,).
+def clusters(bands: Iterable[Rows], parts: Parts, spec: MinhashSpec, ranks: Rows) -> Clusters:
+    """Join the candidates of each band whose similarity reaches the threshold; keep one a cluster.
 
-    A text of fewer words is one shingle as a whole; a text without words has none.
+    Kept is the row of the lowest rank. Pairs that are joined already are not compared again, which
+    changes no cluster.
     """
-    hashes, words = word_hashes(texts)
-    counts = np.diff(words)
-    grams = ngram_hashes(hashes, n)
-    inside = np.repeat(words[1:], counts)[: len(grams)] - np.arange(len(grams)) >= n
-    offsets = np.concatenate(([0], np.cumsum(np.maximum(counts - n + 1, 0))))
-    short = np.flatnonzero((counts > 0) & (counts < n))
-    if not len(short):
-        return grams[inside], offsets
-    whole = [ngram_hashes(hashes[words[i] : words[i + 1]], int(counts[i]))[0] for i in short]
-    shingles = np.insert(grams[inside], offsets[short], np.array(whole, np.uint64))
-    offsets = np.concatenate(
-        ([0], np.cumsum(np.diff(offsets) + np.isin(np.arange(len(texts)), short)))
-    )
-    return shingles, offsets
-
-
-def _fill(shingles: Hashes, offsets: Offsets, spec: MinhashSpec, out: Signatures) -> None:
-    """Lower `out` (n, hashes) to the minima of multiply-add-shift hashes of each text's shingles.
-
-    Tiles fit the cache; a text that spans tiles is met once in each.
-    """
-    hashes = spec.bands * spec.rows
-    factors = random_words(2 * spec.seed, hashes) | np.uint64(1)
-    shifts = random_words(2 * spec.seed + 1, hashes)
-    for low in range(0, len(shingles), _TILE):
-        tile = shingles[low : low + _TILE]
-        high = low + len(tile)
-        first = int(np.searchsorted(offsets, low, side="right")) - 1
-        last = int(np.searchsorted(offsets, high))
-        texts = np.arange(first, last)[np.diff(offsets[first : last + 1]) > 0]
-        starts = np.maximum(offsets[texts] - low, 0)
-        hashed = np.empty(len(tile), np.uint64)
-        minima = np.empty((len(texts), hashes), np.uint32)
-        for k in range(hashes):
-            np.multiply(tile, factors[k], out=hashed)
-            np.add(hashed, shifts[k], out=hashed)
-            minima[:, k] = np.minimum.reduceat(hashed, starts) >> np.uint64(32)
-        out[texts] = np.minimum(out[texts], minima)
-
-
-def signatures(texts: Sequence[str], spec: MinhashSpec) -> Signatures:
-    """MinHash signatures, shape (n, bands x rows); all ones where a text has no word."""
-    out = np.full((len(texts), spec.bands * spec.rows), _EMPTY, np.uint32)
-    low = 0
-    while low < len(texts):
-        high, size = low, 0
-        while high < len(texts) and (high == low or size + len(texts[high]) <= _BATCH_CHARACTERS):
-            size += len(texts[high])
-            high += 1
-        shingles, offsets = _shingles(texts[low:high], spec.shingle_words)
-        _fill(shingles, offsets, spec, out[low:high])
-        low = high
-    return out
-
-
-def band_buckets(signature: Signatures, band: int, spec: MinhashSpec) -> Hashes:
-    """The bucket of each record in one band, shape (n,); 0 where the text has no word."""
-    columns = signature[:, band * spec.rows : (band + 1) * spec.rows]
-    factors = random_words(spec.seed + 7, spec.rows) | np.uint64(1)
-    bucket = mix64((columns.astype(np.uint64) * factors).sum(axis=1, dtype=np.uint64)) | np.uint64(
-        1
-    )
-    bucket[(columns == _EMPTY).all(axis=1)] = 0
-    return bucket
-
-
-def candidate_pairs(
-    buckets: Hashes,
-    *,
-    priority: npt.ArrayLike | None = None,
-    ids: Sequence[str] | None = None,
-) -> Rows:
-    """Pairs of rows that share a bucket, shape (m, 2), from the buckets of one band.
-
-    A small bucket gives every pair; in a larger one each member is paired with the most
-    preferred and with its neighbour in preference, so that the cost stays linear.
-    """
-    order = np.lexsort((preference(len(buckets), priority, ids), buckets))
-    order = order[buckets[order] != 0]
-    ordered = buckets[order]
-    begins = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))[: len(order)])
-    sizes = np.diff(np.append(begins, len(order)))
-    place = np.arange(len(order)) - np.repeat(begins, sizes)
-    size = np.repeat(sizes, sizes)
-    pairs = [np.zeros((0, 2), np.int64)]
-    for distance in range(1, _ALL_PAIRS_MEMBERS):
-        later = np.flatnonzero(
-            (place >= distance) & ((size <= _ALL_PAIRS_MEMBERS) | (distance == 1))
-        )
-        pairs.append(np.stack((order[later - distance], order[later]), axis=1))
-    later = np.flatnonzero((place >= 2) & (size > _ALL_PAIRS_MEMBERS))
-    pairs.append(np.stack((order[later - place[later]], order[later]), axis=1))
-    return np.concatenate(pairs)
-
-
-def _estimates(signature: Signatures, pairs: Rows) -> npt.NDArray[np.float32]:
-    """Share of equal signature columns for each pair of rows."""
-    shares = np.empty(len(pairs), np.float32)
-    for low in range(0, len(pairs), _VERIFY_PAIRS):
-        part = pairs[low : low + _VERIFY_PAIRS]
-        equal = signature[part[:, 0]] == signature[part[:, 1]]
-        shares[low : low + len(part)] = equal.mean(axis=1)
-    return shares
-
-
-def clusters(
-    signature: Signatures,
-    pairs: Rows,
-    spec: MinhashSpec,
-    *,
-    priority: npt.ArrayLike | None = None,
-    ids: Sequence[str] | None = None,
-) -> Clusters:
-    """Join the pairs whose estimated Jaccard index reaches the threshold; keep one a cluster.
-
-    `pairs` (m, 2) are those of all bands in any order, repeats allowed. Kept is the row with the
-    highest priority, then the smallest id (or the earliest row without ids).
-    """
-    count = len(signature)
-    distinct = np.unique(np.sort(pairs, axis=1), axis=0)
-    joined = distinct[_estimates(signature, distinct) >= spec.threshold]
-    ranks = preference(count, priority, ids)
-    row_of = np.empty(count, np.int64)
-    row_of[ranks] = np.arange(count)
-    left, right = ranks[joined[:, 0]], ranks[joined[:, 1]]
-    best = np.arange(count)
-    while True:
-        # Labels are ranks and only fall, so that each cluster ends with its most preferred row.
-        before = best.copy()
-        lower = np.minimum(best[left], best[right])
-        for side in (left, right):
-            np.minimum.at(best, best[side], lower)
-            np.minimum.at(best, side, lower)
-        best = best[best]
-        if np.array_equal(best, before):
-            break
-    cluster = row_of[best[ranks]]
-    similarity = _estimates(signature, np.stack((np.arange(count), cluster), axis=1))
-    return Clusters(cluster=cluster, kept=cluster == np.arange(count), similarity=similarity)
+    forest = Forest(ranks)
+    for pairs in bands:
+        roots = forest.roots()
+        apart = pairs[roots[pairs[:, 0]] != roots[pairs[:, 1]]]
+        apart = np.unique(apart, axis=0) if len(apart) else apart
+        forest.join(apart[similarities(apart, parts, spec) >= spec.threshold])
+    home = forest.roots()
+    dropped = np.flatnonzero(home != np.arange(len(home)))
+    similarity = np.ones(len(home), np.float32)
+    similarity[dropped] = similarities(np.stack((home[dropped], dropped), axis=1), parts, spec)
+    size = np.bincount(home, minlength=len(home))[home]
+    return Clusters(cluster=home, size=size, similarity=similarity)

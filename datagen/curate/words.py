@@ -109,10 +109,10 @@ def random_words(seed: int, count: int) -> Hashes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodePoints:
-    """What each code point below a bound becomes in a word: its form, and `flags` beside it.
+    """What folding makes of each code point below a bound: its form, and `flags` beside it.
 
-    `forms` (n,) is the folded code point, 0 where it separates, or a row of `longer` (EXPANDS),
-    whose code points are folded and end with zeros.
+    `forms` (n,) is the folded code point or, with EXPANDS, a row of `longer`, whose code points are
+    folded and end with zeros. Code points with DEPENDS stand for themselves in folded text.
     """
 
     forms: npt.NDArray[np.uint32]
@@ -120,14 +120,16 @@ class CodePoints:
     longer: npt.NDArray[np.uint32]
 
 
-ALONE, EXPANDS, MARK, DEPENDS = 1, 2, 4, 8
-"""Flags of a code point: a word by itself; several in its place; a mark whose place beside another
-mark is not settled; one that may join its neighbours, so that the text is folded as a whole."""
+WORD, ALONE, SPACE, EDGE, EXPANDS, MARK, DEPENDS = 1, 2, 4, 8, 16, 32, 64
+"""Flags of a code point: part of a word; a word by itself; white space; punctuation at a word's
+edge; several in its place; a mark whose place beside another mark is not settled; one that may join
+its neighbours, so that the text is folded as a whole."""
+EDGES = ".,;:!?\"'`…‘’“”«»¿¡。、！？；：，"
 _LONGEST = 3
 
 
 def code_points(below: int) -> CodePoints:
-    """Tabulate the code points below a bound; in folded text each stands for itself."""
+    """Tabulate the code points below a bound."""
     codes = [code for code in range(below) if not 0xD800 <= code < 0xE000]
     characters = list(map(chr, codes))
     # A line's end composes with nothing, so that one call folds each character for itself.
@@ -136,24 +138,25 @@ def code_points(below: int) -> CodePoints:
     folded[10:12] = ["\n"]
     halves = _second_halves(characters)
     forms, flags = np.zeros(below, np.uint32), np.zeros(below, np.uint8)
-    longer = [(0,) * _LONGEST]
+    longer: list[tuple[int, ...]] = []
     for code, character, form in zip(codes, characters, folded, strict=True):
-        if not form.translate(_TABLE).strip():
-            continue
-        forms[code] = code
         joins = not halves.isdisjoint((character, *form)) or len(form) > _LONGEST
         if joins or (form != character and any(map(unicodedata.combining, form))):
-            flags[code] = DEPENDS
-            forms[code] = 0 if _TABLE[code] == " " else code
+            forms[code], flags[code] = code, DEPENDS | _flags(character)
         elif len(form) > 1:
             forms[code], flags[code] = len(longer), EXPANDS
             longer.append(tuple(map(ord, form.ljust(_LONGEST, "\0"))))
         else:
-            forms[code] = ord(form)
-            flags[code] = MARK if unicodedata.combining(form) else 0
-        if not flags[code] & EXPANDS and len(_TABLE[int(forms[code])]) > 1:
-            flags[code] |= ALONE
+            forms[code], flags[code] = ord(form), _flags(form)
+            flags[code] |= MARK if unicodedata.combining(form) else 0
     return CodePoints(forms=forms, flags=flags, longer=np.array(longer, np.uint32))
+
+
+def _flags(character: str) -> int:
+    """What a folded character is, beside its neighbours."""
+    kind = _TABLE[ord(character)]
+    word = 0 if kind == " " else WORD if len(kind) == 1 else WORD | ALONE
+    return word | (SPACE if character.isspace() else 0) | (EDGE if character in EDGES else 0)
 
 
 def _second_halves(characters: Sequence[str]) -> set[str]:

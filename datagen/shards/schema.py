@@ -72,6 +72,19 @@ REJECT_SCHEMA = pa.schema(
 )
 """A row that ended `rejected` or `failed`: which stage, why, and what it said."""
 
+CLUSTER_SCHEMA = pa.schema(
+    [
+        ("record_id", pa.string()),
+        ("cluster", pa.string()),
+        ("size", pa.int64()),
+        ("kept", pa.bool_()),
+        ("similarity", pa.float32()),
+        ("reason", pa.string()),
+    ]
+)
+"""What dedup decided on a record: `cluster` is the id of the record kept in its place, its own
+where it is kept; `similarity` is that with the record kept."""
+
 DIVERSITY_SCHEMA = pa.schema(
     [
         ("generator", pa.string()),

@@ -21,6 +21,7 @@ from datagen.shards.manifest import ShardManifest, read_manifest, verify_files
 from datagen.shards.records import json_text
 from datagen.shards.schema import (
     CALL_SCHEMA,
+    CLUSTER_SCHEMA,
     DIVERSITY_SCHEMA,
     HISTOGRAM_SCHEMA,
     RECORD_SCHEMA,
@@ -36,7 +37,7 @@ HASH_BYTES = 1 << 30
 RECORD_KINDS = ("generate", "filter", "decontaminate", "dedup", "balance")
 VIEWS = (
     *("rows", "documents", "records", "rejects", "calls", "sources", "mixture", "steps"),
-    *("counts", "diversity", "histograms"),
+    *("counts", "clusters", "diversity", "histograms"),
 )
 
 _MIXTURE_SCHEMA = pa.schema(
@@ -91,6 +92,7 @@ _VIEW_SQL = {
         UNION ALL
         SELECT nullif(generator, ''), source, split_part(stage, '/', 1), status, reason, count(*)
         FROM internal.rejects GROUP BY ALL""",
+    "clusters": "SELECT * EXCLUDE (step, file) FROM internal.clusters",
     "diversity": "SELECT * EXCLUDE (step, file) FROM internal.diversity",
     "histograms": "SELECT * EXCLUDE (step, file) FROM internal.histograms",
     "steps": "SELECT * REPLACE (extra::JSON AS extra) FROM internal.steps",
@@ -252,6 +254,7 @@ def _relations(steps: list[FinishedStep]) -> dict[str, Any]:
     ]
     records = [s for s in steps if s.manifest.kind in RECORD_KINDS]
     measured = [s for s in steps if s.manifest.kind == "diversity"]
+    joined = [s for s in steps if s.manifest.kind == "clusters"]
     return {
         "rows": _dataset(steps[:1], "shards", TOKEN_ROW_SCHEMA),
         "records": _dataset(final_records(steps), "shards"),
@@ -259,6 +262,7 @@ def _relations(steps: list[FinishedStep]) -> dict[str, Any]:
         "rejects": _dataset(steps, "rejects", REJECT_SCHEMA),
         "calls": _dataset(steps, "calls", CALL_SCHEMA),
         "seeds": _dataset([s for s in steps if s.manifest.kind == "seeds"], "shards", SEED_SCHEMA),
+        "clusters": _dataset(joined, "shards", CLUSTER_SCHEMA),
         "diversity": _dataset(measured, "shards", DIVERSITY_SCHEMA),
         "histograms": _dataset(measured, "histograms", HISTOGRAM_SCHEMA),
         "mixture": pa.Table.from_pylist(mixture, schema=_MIXTURE_SCHEMA),

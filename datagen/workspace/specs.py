@@ -270,13 +270,39 @@ class ChainSpec(Spec):
 
 
 class MinhashSpec(Spec):
-    """Fuzzy dedup: word shingles, bands x rows, and the Jaccard estimate that joins a pair."""
+    """Fuzzy dedup: word shingles, the similarity that joins a pair, and how candidates are found.
+
+    Candidates share all `rows` hashes of one of `bands`; where these are not given, they are chosen
+    from at most `hashes` so that a pair at the threshold is found with a chance of `recall` or
+    more. `measure` is what a candidate is verified by: its Jaccard index, or the share of the
+    smaller set of shingles that lies in the other.
+    """
 
     shingle_words: Positive = 5
-    bands: Positive = 14
-    rows: Positive = 8
-    threshold: Annotated[float, Field(gt=0, le=1)] = 0.75
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
+    recall: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    hashes: Positive = 128
+    bands: Positive | None = None
+    rows: Positive | None = None
+    measure: Literal["jaccard", "containment"] = "jaccard"
     seed: int = 1
+
+    @model_validator(mode="after")
+    def _is_one_banding(self) -> MinhashSpec:
+        if (self.bands is None) != (self.rows is None):
+            raise ValueError("'bands' and 'rows' are given together, or both left to 'recall'")
+        return self
+
+    @property
+    def banding(self) -> tuple[int, int]:
+        """Bands and rows: the most rows, so the fewest candidates, that keep the recall."""
+        if self.bands is not None and self.rows is not None:
+            return self.bands, self.rows
+        for rows in range(min(self.hashes, 16), 1, -1):
+            bands = self.hashes // rows
+            if 1 - (1 - self.threshold**rows) ** bands >= self.recall:
+                return bands, rows
+        return self.hashes, 1
 
 
 class DecontaminateSpec(Spec):

@@ -20,15 +20,12 @@ import numpy as np
 import xxhash
 from datatrove.data import Document
 from datatrove.pipeline.decont import NGramsDecontConfig, NGramsDecontFilter, NGramsDecontIndexer
-from datatrove.pipeline.dedup import MinhashDedupSignature
 from datatrove.utils.logging import logger
 from datatrove.utils.word_tokenizers import load_word_tokenizer
 
 from datagen.curate.decontaminate import BenchmarkIndex, find_hits, load_benchmarks
-from datagen.curate.exact import exact_keys, first_of_each
-from datagen.curate.minhash import band_buckets, candidate_pairs, clusters, signatures
 from datagen.shards.sources import SourceFile
-from datagen.workspace.specs import BenchmarkSpec, DecontaminateSpec, MinhashSpec
+from datagen.workspace.specs import BenchmarkSpec, DecontaminateSpec
 
 BENCHMARKS = {
     "gsm8k_test": "question",
@@ -57,23 +54,6 @@ def measure(name: str, megabytes: float, work: Callable[[], object]) -> None:
     result = work()
     seconds = time.process_time() - begin
     print(f"{name:46} {megabytes / seconds:7.2f} MB/s  {seconds:6.2f} s  {result}", flush=True)
-
-
-def ours_minhash(texts: Sequence[str]) -> str:
-    spec = MinhashSpec()
-    found = signatures(texts, spec)
-    bands = [candidate_pairs(band_buckets(found, band, spec)) for band in range(spec.bands)]
-    kept = clusters(found, np.concatenate(bands), spec).kept
-    return f"{(~kept).sum()} near duplicates"
-
-
-def datatrove_signatures(texts: Sequence[str], tokenizer: Any) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        step = MinhashDedupSignature(folder)
-        step.word_tokenizer = tokenizer or step.word_tokenizer
-        step._hash_func = hash_text
-        step.run((Document(text=text, id=str(i)) for i, text in enumerate(texts)), 0, 1)
-        return f"{len(list(Path(folder).iterdir()))} bands of signatures"
 
 
 def ours_index(bench: Path) -> BenchmarkIndex:
@@ -126,19 +106,6 @@ def main() -> None:
     print(f"{len(texts)} articles, {size:.1f} MB, one core, CPU seconds")
     load_word_tokenizer("eng").word_tokenize("warm up")
     space = SimpleNamespace(word_tokenize=str.split)
-
-    measure("exact keys, first of each", size, lambda: first_of_each(exact_keys(texts)).sum())
-    measure("MinHash, all of it", size, lambda: ours_minhash(texts))
-    measure(
-        "datatrove MinHash signatures, words by spaces",
-        size,
-        lambda: datatrove_signatures(texts, space),
-    )
-    measure(
-        "datatrove MinHash signatures, its own words",
-        size,
-        lambda: datatrove_signatures(texts, None),
-    )
 
     index = ours_index(data / "bench")
     measure(

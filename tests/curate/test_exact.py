@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.curate.exact import exact_keys, first_of_each, first_rows, normalise
@@ -22,6 +22,26 @@ def test_layout_is_forgiven_and_meaning_is_not() -> None:
     assert len({normalise(text) for text in distinct}) == len(distinct)
 
 
+EDGY = "aB.,'“ \n\x1c\u00a0\u0085…½ß´é\u0301İ。漢-+\U0001f600\U000e0101"
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.text(EDGY, max_size=14) | TEXTS)
+def test_a_key_is_that_of_the_normalised_text(text: str) -> None:
+    assert exact_keys([text]).tolist() == exact_keys([normalise(text)]).tolist()
+
+
+def test_every_character_counts_as_it_is_folded() -> None:
+    every = [
+        chr(code) for code in (*range(0xD800), *range(0xE000, 0x20000), *range(0xE0000, 0xE0200))
+    ]
+    forms = [normalise(f"a{one}b {one} c{one}") for one in every]
+    keys = [(a, b) for a, b in exact_keys([f"a{one}b {one} c{one}" for one in every]).tolist()]
+    assert keys == [(a, b) for a, b in exact_keys(forms).tolist()]
+    assert len(set(keys)) == len(set(forms))
+
+
+@settings(deadline=None)
 @given(st.lists(TEXTS, max_size=20))
 def test_keys_are_equal_just_where_normalised_texts_are(texts: list[str]) -> None:
     keys = [tuple(key) for key in exact_keys(texts).tolist()]

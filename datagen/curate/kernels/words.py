@@ -14,7 +14,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from datagen.curate.words import ALONE, DEPENDS, EXPANDS, MARK, code_points, random_words
+from datagen.curate.kernels import compiled
+from datagen.curate.words import ALONE, DEPENDS, EXPANDS, MARK, WORD, code_points, random_words
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -47,39 +48,48 @@ def _code_hash(code: Any) -> Any:
 
 
 @numba.njit(nogil=True)
-def _decode(data: Any, place: Any, end: Any) -> Any:
-    """The code point at a byte of 128 or more, and its length; (0, 1) where it is none.
+def decode(data: Any, place: Any, end: Any) -> Any:
+    """The code point at a byte of 128 or more, and its length in bytes.
 
-    Overlong forms, surrogates and cut sequences are no UTF-8: each of their bytes separates.
+    Overlong forms, surrogates and cut sequences are no UTF-8: each of their bytes is U+FFFD.
     """
     lead = np.uint32(data[place])
     size = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
     if lead < 0xC2 or lead > 0xF4 or place + size > end:
-        return np.uint32(0), 1
+        return np.uint32(0xFFFD), 1
     code = lead & np.uint32((1 << (7 - size)) - 1)
     for at in range(place + 1, place + size):
         byte = np.uint32(data[at])
         if byte & np.uint32(0xC0) != np.uint32(0x80):
-            return np.uint32(0), 1
+            return np.uint32(0xFFFD), 1
         code = code << np.uint32(6) | byte & np.uint32(0x3F)
     least = 0x80 if size == 2 else 0x800 if size == 3 else 0x10000
     if code < least or code > 0x10FFFF or 0xD800 <= code < 0xE000:
-        return np.uint32(0), 1
+        return np.uint32(0xFFFD), 1
     return code, size
 
 
 @numba.njit(nogil=True)
-def _add(point: Any, alone: Any, state: Any, tables: Any, out: Any) -> Any:
+def look_up(code: Any, tables: Any) -> Any:
+    """A code point's form and flags; beyond the tables it stands for itself."""
+    if code < PLANES:
+        return tables.forms[code], tables.flags[code]
+    if 0xE0100 <= code < 0xE01F0:
+        return code, np.uint8(WORD | DEPENDS)
+    return code, np.uint8(0)
+
+
+@numba.njit(nogil=True)
+def _add(point: Any, flag: Any, state: Any, tables: Any, out: Any) -> Any:
     """Add a folded code point to the state (hash of the word so far, inside one, place)."""
     hashed, inside, place = state
-    if point != 0 and not alone:
+    if flag & WORD and not flag & ALONE:
         value = tables.bytes[point] if point < 128 else _code_hash(point)
-        if value != 0:
-            hashed = (hashed << np.uint64(5) | hashed >> np.uint64(59)) + value
-            return hashed, np.int64(1), place
+        hashed = (hashed << np.uint64(5) | hashed >> np.uint64(59)) + value
+        return hashed, np.int64(1), place
     out[place] = hashed
     place += inside
-    if alone:
+    if flag & ALONE:
         out[place] = _code_hash(point)
         place += 1
     return np.uint64(0), np.int64(0), place
@@ -110,25 +120,19 @@ def read_text(
             inside = word
             at += 1
             continue
-        code, size = _decode(data, at, end)
-        point, flag = np.uint32(0), np.uint8(0)
-        if code < PLANES:
-            point, flag = tables.forms[code], tables.flags[code]
-        elif 0xE0100 <= code < 0xE01F0:
-            point, flag = code, np.uint8(DEPENDS)
+        code, size = decode(data, at, end)
+        point, flag = look_up(code, tables)
         state = hashed, inside, place
         if folded:
-            state = _add(code if point != 0 else point, flag & ALONE, state, tables, out)
+            state = _add(code, flag, state, tables, out)
         elif flag & DEPENDS or (flag & MARK and after_mark == at):
             return np.int64(-1)
         elif flag & EXPANDS:
             for letter in tables.longer[point]:
                 if letter != 0:
-                    alone = letter < PLANES and tables.flags[letter] & ALONE
-                    letter = tables.forms[letter] if letter < PLANES else letter
-                    state = _add(letter, alone, state, tables, out)
+                    state = _add(letter, look_up(letter, tables)[1], state, tables, out)
         else:
-            state = _add(point, flag & ALONE, state, tables, out)
+            state = _add(point, flag, state, tables, out)
         hashed, inside, place = state
         at += size
         if flag & MARK:
@@ -140,7 +144,7 @@ def read_text(
     return place
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def read_texts(
     data: Any, offsets: Any, folded: Any, tables: Any, out: Any, begins: Any, wait: Any
 ) -> None:
@@ -161,6 +165,6 @@ def tables() -> Tables:
     found = code_points(PLANES)
     byte_hashes = np.zeros(128, np.uint64)
     letters = random_words(0, 128) | np.uint64(1)
-    point = found.forms[:128]
-    byte_hashes[point != 0] = letters[point[point != 0]]
+    word = found.flags[:128] & WORD != 0
+    byte_hashes[word] = letters[found.forms[:128][word]]
     return Tables(bytes=byte_hashes, forms=found.forms, flags=found.flags, longer=found.longer)

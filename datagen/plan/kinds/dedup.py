@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from datagen.curate.exact import exact_keys, first_rows
-from datagen.curate.minhash import band_buckets, candidate_pairs, clusters, signatures
-from datagen.curate.words import record_text
-from datagen.plan.execute import InputStep, StepContext
+from datagen.curate.exact import exact_keys_arrow, first_rows, preference
+from datagen.curate.minhash import Clusters, Parts, candidate_pairs, clusters, sketch
+from datagen.curate.words import arrow_bytes, record_text
+from datagen.plan.execute import StepContext
 from datagen.plan.kinds.sieve import Verdict, input_shards, shard, sieve
 from datagen.record import Record
-from datagen.shards.parquet import read_batches, write_parquet
+from datagen.shards.parquet import FileEntry, read_batches, write_parquet
 from datagen.shards.records import read_records
+from datagen.shards.schema import CLUSTER_SCHEMA
 from datagen.workspace.specs import MinhashSpec
 
-CLUSTER_SCHEMA = pa.schema(
+MIDDLE_TIER = 2
+"""The quality tier, of 0 to 4, that a record without one is held to have."""
+
+_SIGNATURE_SCHEMA = pa.schema(
     [
         ("record_id", pa.string()),
-        ("cluster", pa.string()),
-        ("kept", pa.bool_()),
-        ("similarity", pa.float32()),
-        ("reason", pa.string()),
+        ("tier", pa.int8()),
+        ("key", pa.binary(16)),
+        ("bands", pa.binary()),
+        ("shingles", pa.large_binary()),
     ]
 )
-"""One row a record: `cluster` is the id of the record kept in its place (its own where kept)."""
+"""What dedup knows of a record: `bands` are uint64 and `shingles` uint32, both little-endian."""
 
 _PAIR_SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64())])
 
@@ -38,94 +43,93 @@ def _minhash(context: StepContext) -> MinhashSpec | None:
     return None if spec is None else MinhashSpec.model_validate(spec)
 
 
-def _signature_schema(spec: MinhashSpec | None) -> pa.Schema:
-    width = 4 * spec.bands * spec.rows if spec else 0
-    return pa.schema(
-        [
-            ("record_id", pa.string()),
-            ("key", pa.binary(16)),
-            ("signature", pa.binary(width) if width else pa.null()),
-        ]
-    )
-
-
 def signature_partitions(context: StepContext) -> int:
     """One partition a shard of the curated records."""
     return input_shards(context, context.step.inputs[0])
 
 
 def run_signatures(context: StepContext, partitions: Sequence[int]) -> None:
-    """Write each record's exact key and MinHash signature."""
+    """Write each record's exact key, band keys and shingles."""
     spec = _minhash(context)
     paths = context.inputs[context.step.inputs[0]].paths()
-    schema = _signature_schema(spec)
     for partition in partitions:
         context.check_stop()
         records = list(read_records([paths[partition]]))
-        texts = [record_text(record) for record in records]
-        keys = np.ascontiguousarray(exact_keys(texts)).astype("<u8")
-        columns: list[pa.Array] = [
-            pa.array([record.id for record in records], pa.string()),
-            _fixed_binary(keys.tobytes(), 16, len(texts)),
-        ]
-        if spec is None:
-            columns.append(pa.nulls(len(texts)))
-        else:
-            found = signatures(texts, spec).astype("<u4")
-            columns.append(_fixed_binary(found.tobytes(), 4 * found.shape[1], len(texts)))
-        batch = pa.RecordBatch.from_arrays(columns, schema=schema)
-        files = [write_parquet(context.directory, shard("shards", partition), [batch], schema)]
+        batch = _signatures(records, spec)
+        path = shard("shards", partition)
+        files = [write_parquet(context.directory, path, [batch], _SIGNATURE_SCHEMA)]
         context.commit(partition, files)
-        context.progress.advance(rows=len(texts))
+        context.progress.advance(rows=len(records))
 
 
-def _fixed_binary(content: bytes, width: int, count: int) -> pa.Array:
-    return pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(width), count, [None, pa.py_buffer(content)]
+def _signatures(records: Sequence[Record], spec: MinhashSpec | None) -> pa.RecordBatch:
+    texts = pa.array(
+        [record_text(record).encode(errors="replace") for record in records], pa.large_binary()
     )
-
-
-def _column_matrix(batch: pa.RecordBatch, name: str, kind: str) -> npt.NDArray[Any]:
-    column = batch.column(name)
-    width = column.type.byte_width
-    start = column.offset * width
-    content = column.buffers()[1].slice(start, len(column) * width)
-    return np.frombuffer(content, kind).reshape(len(column), -1)
-
-
-def _signature_inputs(context: StepContext) -> Iterator[InputStep]:
-    for name in context.arguments["order"]:
-        yield context.inputs[name]
-
-
-def _load(context: StepContext, column: str, kind: str) -> npt.NDArray[Any]:
-    """One fixed-width column over all inputs, in the plan's order, shape (n, width)."""
-    parts = [
-        _column_matrix(batch, column, kind)
-        for step in _signature_inputs(context)
-        for batch in read_batches(step.paths(), [column])
-        if batch.num_rows
+    keys = np.ascontiguousarray(exact_keys_arrow(texts)).astype("<u8")
+    tiers = [record.metadata.get("quality_tier", MIDDLE_TIER) for record in records]
+    bands = shingles = pa.nulls(len(records))
+    if spec is not None:
+        found = sketch(texts, spec)
+        width = 8 * found.keys.shape[1]
+        ends = np.arange(len(records) + 1, dtype=np.int32) * width
+        bands = _binary(pa.binary(), ends, found.keys.astype("<u8"))
+        shingles = _binary(pa.large_binary(), 4 * found.begins, found.shingles.astype("<u4"))
+    columns = [
+        pa.array([record.id for record in records], pa.string()),
+        pa.array(tiers, pa.int8()),
+        pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(16), len(records), [None, pa.py_buffer(keys.tobytes())]
+        ),
+        bands.cast(pa.binary()),
+        shingles.cast(pa.large_binary()),
     ]
+    return pa.RecordBatch.from_arrays(columns, schema=_SIGNATURE_SCHEMA)
+
+
+def _binary(kind: pa.DataType, offsets: npt.NDArray[Any], content: npt.NDArray[Any]) -> pa.Array:
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(content))]
+    return pa.Array.from_buffers(kind, len(offsets) - 1, buffers)
+
+
+def _batches(context: StepContext, *columns: str) -> Iterator[pa.RecordBatch]:
+    """Some columns of the signatures of all inputs, in the plan's order."""
+    for name in context.arguments["order"]:
+        yield from read_batches(context.inputs[name].paths(), columns)
+
+
+def _fixed(context: StepContext, column: str, kind: str) -> npt.NDArray[Any]:
+    """A column of values of one width over all inputs, shape (n, width)."""
+    parts = [_matrix(batch.column(0), kind) for batch in _batches(context, column)]
+    parts = [part for part in parts if len(part)]
     return np.concatenate(parts) if parts else np.zeros((0, 1), kind)
+
+
+def _matrix(column: pa.Array, kind: str) -> npt.NDArray[Any]:
+    content = b"".join(column.to_pylist())
+    return np.frombuffer(content, kind).reshape(len(column), -1) if len(column) else np.zeros(0)
+
+
+def _ranks(context: StepContext) -> npt.NDArray[np.int64]:
+    """0 for the record most worth keeping: by quality tier, then in the plan's order."""
+    tiers = [batch.column(0).to_numpy() for batch in _batches(context, "tier")]
+    tier = np.concatenate([np.zeros(0, np.int8), *tiers])
+    return preference(len(tier), tier)
 
 
 def bucket_partitions(context: StepContext) -> int:
     """One partition a band."""
     spec = _minhash(context)
-    return 0 if spec is None else spec.bands
+    return 0 if spec is None else spec.banding[0]
 
 
 def run_buckets(context: StepContext, partitions: Sequence[int]) -> None:
     """Write the candidate pairs of each band, as rows numbered over the plan's order."""
-    spec = _minhash(context)
-    assert spec is not None
-    matrix = _load(context, "signature", "<u4")
+    keys = _fixed(context, "bands", "<u8")
+    ranks = _ranks(context)
     for band in partitions:
         context.check_stop()
-        if len(matrix):
-            pairs = candidate_pairs(band_buckets(matrix, band, spec))
-        else:
-            pairs = np.zeros((0, 2), np.int64)
+        pairs = candidate_pairs(keys[:, band], ranks) if len(keys) else np.zeros((0, 2), np.int64)
         batch = pa.RecordBatch.from_arrays(
             [pa.array(pairs[:, 0]), pa.array(pairs[:, 1])], schema=_PAIR_SCHEMA
         )
@@ -143,42 +147,27 @@ def one_partition(context: StepContext) -> int:
 def run_clusters(context: StepContext, partitions: Sequence[int]) -> None:
     """Join exact and near duplicates; write one file a draw with what is kept in whose place.
 
-    Kept is the record that comes first: in the order of the mixture's draws, then of the source.
+    Kept is the record of the highest quality tier, then the one that comes first: in the order of
+    the mixture's draws, then of the source.
     """
     ids, sizes = _ids(context)
     rows = np.arange(len(ids))
-    exact = np.zeros(len(ids), bool)
+    ranks = _ranks(context)
     home = rows.copy()
-    similarity = np.ones(len(ids), np.float32)
     if context.arguments["exact"] and ids:
-        home = first_rows(_load(context, "key", "<u8"))
-        exact = home != rows
+        home = first_rows(_fixed(context, "key", "<u8"), priority=-ranks)
+    exact = home != rows
     spec = _minhash(context)
     if spec is not None and ids:
-        pairs = _pairs(context)
-        pairs = pairs[~exact[pairs[:, 0]] & ~exact[pairs[:, 1]]]
-        found = clusters(_load(context, "signature", "<u4"), pairs, spec)
-        similarity = np.where(exact, 1.0, found.similarity).astype(np.float32)
+        found = clusters(_pairs(context, ~exact), _parts(context), spec, ranks)
+        similarity = found.similarity[home]
         home = found.cluster[home]
-    files = []
-    start = 0
-    for index, size in enumerate(sizes):
-        part = range(start, start + size)
-        table = [
-            {
-                "record_id": ids[row],
-                "cluster": ids[home[row]],
-                "kept": bool(home[row] == row),
-                "similarity": float(similarity[row]),
-                "reason": _reason(bool(exact[row]), bool(home[row] == row)),
-            }
-            for row in part
-        ]
-        batch = pa.RecordBatch.from_pylist(table, schema=CLUSTER_SCHEMA)
-        path = shard("shards", index)
-        files.append(write_parquet(context.directory, path, [batch], CLUSTER_SCHEMA))
-        start += size
-    kept = int((home == rows).sum())
+    else:
+        similarity = np.ones(len(ids), np.float32)
+    size = np.bincount(home, minlength=len(ids))[home]
+    joined = Clusters(cluster=home, size=size, similarity=similarity)
+    files = _write_clusters(context, ids, sizes, joined, exact)
+    kept = int(joined.kept.sum())
     context.commit(
         0,
         files,
@@ -187,30 +176,65 @@ def run_clusters(context: StepContext, partitions: Sequence[int]) -> None:
     context.progress.advance(rows=len(ids), kept=kept, rejected=len(ids) - kept)
 
 
-def _reason(exact: bool, kept: bool) -> str | None:
-    if kept:
-        return None
-    return "exact_duplicate" if exact else "near_duplicate"
+def _write_clusters(
+    context: StepContext,
+    ids: Sequence[str],
+    sizes: Sequence[int],
+    joined: Clusters,
+    exact: npt.NDArray[np.bool_],
+) -> list[FileEntry]:
+    names = np.array(ids, object)
+    reasons = np.where(exact, "exact_duplicate", "near_duplicate").astype(object)
+    reasons[joined.kept] = None
+    table = [
+        pa.array(names, pa.string()),
+        pa.array(names[joined.cluster] if ids else names, pa.string()),
+        pa.array(joined.size, pa.int64()),
+        pa.array(joined.kept, pa.bool_()),
+        pa.array(joined.similarity, pa.float32()),
+        pa.array(reasons, pa.string()),
+    ]
+    whole = pa.RecordBatch.from_arrays(table, schema=CLUSTER_SCHEMA)
+    files, start = [], 0
+    for index, size in enumerate(sizes):
+        batch = whole.slice(start, size)
+        path = shard("shards", index)
+        files.append(write_parquet(context.directory, path, [batch], CLUSTER_SCHEMA))
+        start += size
+    return files
 
 
 def _ids(context: StepContext) -> tuple[list[str], list[int]]:
     ids: list[str] = []
     sizes = []
-    for step in _signature_inputs(context):
+    for name in context.arguments["order"]:
         before = len(ids)
-        for batch in read_batches(step.paths(), ["record_id"]):
+        for batch in read_batches(context.inputs[name].paths(), ["record_id"]):
             ids += batch.column(0).to_pylist()
         sizes.append(len(ids) - before)
     return ids, sizes
 
 
-def _pairs(context: StepContext) -> npt.NDArray[np.int64]:
-    parts = [
-        np.stack([batch.column(0).to_numpy(), batch.column(1).to_numpy()], axis=1)
-        for batch in read_batches(context.inputs["buckets"].paths())
-        if batch.num_rows
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, 2), np.int64)
+def _parts(context: StepContext) -> Parts:
+    """The shingles of all records, as they lie in the signature files."""
+    shingles, begins = [], []
+    for batch in _batches(context, "shingles"):
+        column = batch.column(0)
+        content, offsets = arrow_bytes(column)
+        shingles.append(content.view("<u4"))
+        begins.append(offsets // 4)
+    return Parts(shingles=shingles, begins=begins)
+
+
+def _pairs(context: StepContext, among: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.int64]]:
+    """The candidates of each band of which both are `among` (n,)."""
+    for path in context.inputs["buckets"].paths():
+        batches = [
+            np.stack([column.to_numpy() for column in batch.columns], axis=1)
+            for batch in read_batches([path])
+        ]
+        pairs = np.concatenate([np.zeros((0, 2), np.int64), *batches])
+        yield pairs[among[pairs].all(axis=1)]
 
 
 def dedup_partitions(context: StepContext) -> int:
@@ -223,13 +247,23 @@ def run_dedup(context: StepContext, partitions: Sequence[int]) -> None:
     decided = context.inputs["clusters"]
     path = decided.paths()[context.arguments["index"]]
     verdicts: dict[str, Verdict] = {}
+    sizes: dict[str, int] = {}
     for batch in read_batches([path]):
         for row in batch.to_pylist():
             if not row["kept"]:
                 detail = f"like {row['cluster']}, similarity {row['similarity']:.2f}"
                 verdicts[row["record_id"]] = (row["reason"], detail)
+            elif row["size"] > 1:
+                sizes[row["record_id"]] = row["size"]
 
     def judge(records: Sequence[Record]) -> list[Verdict]:
         return [verdicts.get(record.id) for record in records]
 
-    sieve(context, partitions, context.inputs[context.step.inputs[0]], judge)
+    def annotate(record: Record) -> Record:
+        size = sizes.get(record.id)
+        if size is None:
+            return record
+        return replace(record, metadata={**record.metadata, "cluster_size": size})
+
+    source = context.inputs[context.step.inputs[0]]
+    sieve(context, partitions, source, judge, annotate)

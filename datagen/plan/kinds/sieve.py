@@ -47,8 +47,12 @@ def sieve(
     partitions: Sequence[int],
     source: InputStep,
     judge: Callable[[Sequence[Record]], Sequence[Verdict]],
+    annotate: Callable[[Record], Record] = lambda record: record,
 ) -> None:
-    """Judge the records of each input shard; write the kept and the refused, count both."""
+    """Judge the records of each input shard; write the kept and the refused, count both.
+
+    `annotate` gives a kept record as it is written, with more metadata perhaps.
+    """
     paths = source.paths()
     for partition in partitions:
         context.check_stop()
@@ -57,7 +61,7 @@ def sieve(
         records = list(read_records([paths[partition]]))
         for record, verdict in zip(records, judge(records), strict=True):
             if verdict is None:
-                kept.append(record)
+                kept.append(annotate(record))
             else:
                 rejects.append(reject_record(record, context.step.name, *verdict))
         files = write_records(context, partition, kept, rejects)
