@@ -47,7 +47,7 @@ def recipe(options: argparse.Namespace) -> TrainConfig:
     config = PRESETS[options.config]
     if options.config == "tiny":
         return replace(config, snapshot_every=5, snapshots_kept=64, validate_every=20)
-    model = replace(config.model, nvfp4=True) if options.nvfp4 else config.model
+    model = replace(config.model, precision="nvfp4") if options.nvfp4 else config.model
     return replace(
         config,
         model=model,
