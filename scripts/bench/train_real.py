@@ -181,35 +181,37 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Print each run's last training and held-out losses, and their gap to the first run."""
+    """Print each run's last losses, and how far NVFP4 is from BF16 of the same seed."""
     folders = sorted(path.parent for path in options.runs.glob("*/validation.jsonl"))
-    trained, held_out = {}, {}
-    for folder in folders:
-        steps = lines(folder / "telemetry.jsonl")
-        trained[folder.name] = sum(s["loss"] for s in steps[-LAST_STEPS:]) / LAST_STEPS
-        held_out[folder.name] = lines(folder / "validation.jsonl")[-1]["loss"]
-    first = folders[0].name
-    for name in trained:
-        print(
-            f"{name:10} train {trained[name]:.4f} ({trained[name] / trained[first] - 1:+.3%})  "
-            f"held out {held_out[name]:.4f} ({held_out[name] / held_out[first] - 1:+.3%})"
-        )
-    paths = {folder.name: lines(folder / "telemetry.jsonl") for folder in folders}
+    steps = {folder.name: lines(folder / "telemetry.jsonl") for folder in folders}
+    figures = {
+        folder.name: {
+            f"train, last {LAST_STEPS}": sum(s["loss"] for s in steps[folder.name][-LAST_STEPS:])
+            / LAST_STEPS,
+            "held out": lines(folder / "validation.jsonl")[-1]["loss"],
+        }
+        for folder in folders
+    }
+    print_table("run", figures)
+    pairs = [(name, name.replace("nvfp4", "bf16")) for name in steps if "nvfp4" in name]
+    pairs += [(name, "bf16-0") for name in steps if name.startswith("bf16") and name != "bf16-0"]
     gaps = []
-    for name, steps in paths.items():
-        if name == first:
-            continue
+    for name, base in pairs:
+        apart = {key: figures[name][key] / figures[base][key] - 1 for key in figures[name]}
+        print(f"{name} against {base}: " + ", ".join(f"{k} {v:+.2%}" for k, v in apart.items()))
+        if "nvfp4" not in name:
+            continue  # another seed is another order of the data
         points = [
-            (s["step"], 100 * (s["loss"] / base["loss"] - 1))
-            for s, base in zip(steps, paths[first], strict=True)
+            (ours["step"], 100 * (ours["loss"] / theirs["loss"] - 1))
+            for ours, theirs in zip(steps[name], steps[base], strict=True)
         ]
-        points = [
-            (x, sum(y for _, y in points[max(0, i - 49) : i + 1]) / min(50, i + 1))
-            for i, (x, _) in enumerate(points)
+        means = [
+            (points[i][0], sum(y for _, y in points[i - 49 : i + 1]) / 50)
+            for i in range(49, len(points))
         ]
-        gaps.append(Line(name=name, points=points[50:]))
-    title = f"Loss against {first}, per cent, mean of 50 steps"
-    (options.runs / "gap.svg").write_text(chart(title, gaps), encoding="utf-8")
+        gaps.append(Line(name=f"{name} / {base}", points=means))
+    svg = chart("Training loss apart, per cent, mean of 50 steps", gaps)
+    (options.runs / "gap.svg").write_text(svg, encoding="utf-8")
 
 
 def kill(options: argparse.Namespace) -> None:
