@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -26,6 +27,8 @@ from datagen.errors import WorkspaceError
 T = TypeVar("T")
 _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of Linux."""
+_PATIENCE = timedelta(hours=1)
+"""How long the others wait while the first measures, or writes a large checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,19 +115,27 @@ def together(
         torch.set_num_threads(threads)
         if device.type == "cuda":
             torch.cuda.set_device(0)
-        dist.init_process_group(_backend(device.type), store=store, rank=0, world_size=count)
+        _join(device.type, store, 0, count)
         yield Ranks(rank=0, count=count)
     finally:
         for process in others.processes:
             process.terminate()
             process.join()
         torch.set_num_threads(alone)
-        if dist.is_initialized():
+        if dist.group.WORLD is not None:
+            if device.type == "cuda":
+                dist.group.WORLD.abort()  # the others are gone: a polite end would wait for them
             dist.destroy_process_group()
 
 
-def _backend(device: str) -> str:
-    return "nccl" if device == "cuda" else "gloo"
+def _join(device: str, store: TCPStore, rank: int, count: int) -> None:
+    dist.init_process_group(
+        "nccl" if device == "cuda" else "gloo",
+        store=store,
+        rank=rank,
+        world_size=count,
+        timeout=_PATIENCE,
+    )
 
 
 def _follow(
@@ -140,5 +151,5 @@ def _follow(
     if device == "cuda":
         torch.cuda.set_device(place + 1)
     store = TCPStore("127.0.0.1", port, count, is_master=False)
-    dist.init_process_group(_backend(device), store=store, rank=place + 1, world_size=count)
+    _join(device, store, place + 1, count)
     follow(Ranks(rank=place + 1, count=count))

@@ -207,19 +207,16 @@ def test_resume_is_bitwise_after_kill_9(tmp_path: Path) -> None:
         assert snapshot == (whole / "snapshots" / name).read_bytes()
 
 
-def test_two_processes_take_the_steps_of_one(run: Run, tmp_path: Path) -> None:
-    alone, first, again = run("alone"), run("first", processes=2), run("again", processes=2)
-    assert tensors(first) == tensors(again)  # repeatable
-    assert lines(tmp_path / "first") == lines(tmp_path / "again")
+def test_two_processes_take_the_steps_of_one_and_resume_bitwise(run: Run, tmp_path: Path) -> None:
+    alone, two = run("alone"), run("two", processes=2)
     # Two microbatches are added in either order; a third would come with a rounding of its own.
-    assert tensors(first) == tensors(alone)
-    assert (first.tokens, first.last_loss) == (alone.tokens, alone.last_loss)
-
-
-def test_two_processes_stop_and_resume_bitwise(run: Run) -> None:
+    assert tensors(two) == tensors(alone)
+    assert lines(tmp_path / "two") == lines(tmp_path / "alone")
     stopped = run("parts", processes=2, on_step=_interrupt_at(6))
     assert stopped.interrupted and stopped.steps == 6
-    assert tensors(run("parts", processes=2, resume=True)) == tensors(run("whole", processes=2))
+    assert tensors(run("parts", processes=2, resume=True)) == tensors(two)
+    with pytest.raises(WorkspaceError, match="cannot share evenly"):
+        run("three", processes=3)
 
 
 def test_once_through_the_shards_trains_every_window(run: Run, recipe: TrainConfig) -> None:
