@@ -101,9 +101,10 @@ class TrainConfig:
     that train independently: no token is dropped, but context and prediction stop at a window's
     end, which makes steps affordable on a CPU. `schedule` is "wsd" (the decay comes last) or
     "cosine". One record in `held_out_every` (0: none) is kept from training for the loss by
-    category, taken at the end and every `validate_every` steps. Every `snapshot_every` steps the
-    float32 weights are kept for merging, the newest `snapshots_kept` of them. `moments` is the
-    dtype of AdamW's two; masters are float32 whatever it says.
+    category, taken over `held_out_windows` windows at the end and every `validate_every` steps.
+    Every `snapshot_every` steps the float32 weights are kept for merging, the newest
+    `snapshots_kept` of them. `moments` is the dtype of AdamW's two; masters are float32 whatever it
+    says.
     """
 
     model: ModelConfig
