@@ -230,21 +230,29 @@ class Clusters:
         return np.equal(self.cluster, np.arange(len(self.cluster)))
 
 
-def clusters(bands: Iterable[Rows], parts: Parts, spec: MinhashSpec, ranks: Rows) -> Clusters:
-    """Join the candidates of each band whose similarity reaches the threshold; keep one a cluster.
+def join(forest: Forest, bands: Iterable[Rows], parts: Parts, spec: MinhashSpec) -> None:
+    """Unite the candidates of each band whose similarity reaches the threshold.
 
-    Kept is the row of the lowest rank. Pairs that are joined already are not compared again, which
-    changes no cluster.
+    Pairs that are joined already are not compared again, which changes no cluster.
     """
-    forest = Forest(ranks)
     for pairs in bands:
         roots = forest.roots()
         apart = pairs[roots[pairs[:, 0]] != roots[pairs[:, 1]]]
         apart = np.unique(apart, axis=0) if len(apart) else apart
         forest.join(apart[similarities(apart, parts, spec) >= spec.threshold])
-    home = forest.roots()
+
+
+def settle(home: Rows, parts: Parts, spec: MinhashSpec) -> Clusters:
+    """Sizes and similarities of clusters, given the row kept for each record (n,)."""
     dropped = np.flatnonzero(home != np.arange(len(home)))
     similarity = np.ones(len(home), np.float32)
     similarity[dropped] = similarities(np.stack((home[dropped], dropped), axis=1), parts, spec)
     size = np.bincount(home, minlength=len(home))[home]
     return Clusters(cluster=home, size=size, similarity=similarity)
+
+
+def clusters(bands: Iterable[Rows], parts: Parts, spec: MinhashSpec, ranks: Rows) -> Clusters:
+    """Join the candidates of each band, and keep the row of the lowest rank of each cluster."""
+    forest = Forest(ranks)
+    join(forest, bands, parts, spec)
+    return settle(forest.roots(), parts, spec)

@@ -21,19 +21,24 @@ _CONFIG: Any = numba.config
 
 
 @cache
+def source_digest() -> str:
+    """The version of all kernels and of what they tabulate: 16 hex digits of their source."""
+    here = Path(__file__).parent
+    digest = hashlib.blake2b(digest_size=8)
+    for path in (*sorted(here.glob("*.py")), here.parent / "words.py"):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
 def _cache_folder() -> Path:
     """Where machine code is kept: a folder named by the source of all kernels.
 
     numba itself looks at the file of the function alone, and would go on running old machine code
     where a kernel that it calls has changed in another file.
     """
-    here = Path(__file__).parent
-    sources = sorted(here.glob("*.py"))
-    digest = hashlib.blake2b(digest_size=8)
-    for path in (*sources, here.parent / "words.py"):
-        digest.update(path.read_bytes())
-    for home in (here / "__pycache__", Path.home() / ".cache" / "datagen"):
-        folder = home / f"kernels-{digest.hexdigest()}"
+    for home in (Path(__file__).parent / "__pycache__", Path.home() / ".cache" / "datagen"):
+        folder = home / f"kernels-{source_digest()}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:
