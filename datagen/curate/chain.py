@@ -22,8 +22,8 @@ Resolve = Callable[..., Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """A datatrove filter: where its constructor lies and what it refuses, in one line."""
+class Rule:
+    """A filter of datatrove's: what makes a judge of texts, and what it refuses, in one line."""
 
     target: str
     doc: str
@@ -34,35 +34,36 @@ HOUSE: Mapping[str, ModuleType] = MappingProxyType(
 )
 """Prefix -> the module whose public functions are filters."""
 
-DATATROVE: Mapping[str, Block] = MappingProxyType(
+DATATROVE: Mapping[str, Rule] = MappingProxyType(
     {
-        "GopherQuality": Block(
-            target="datatrove.pipeline.filters:GopherQualityFilter",
+        "GopherQuality": Rule(
+            target="datagen.curate.rules:gopher_quality",
             doc="Refuse odd lengths, symbols, bullets, few letters, few stop words (Gopher).",
         ),
-        "GopherRepetition": Block(
-            target="datatrove.pipeline.filters:GopherRepetitionFilter",
+        "GopherRepetition": Rule(
+            target="datagen.curate.rules:gopher_repetition",
             doc="Refuse repeated lines, paragraphs and word n-grams (Gopher, table A1).",
         ),
-        "C4Quality": Block(
-            target="datatrove.pipeline.filters:C4QualityFilter",
+        "C4Quality": Rule(
+            target="datagen.curate.rules:c4_quality",
             doc="Refuse too few good sentences, lorem ipsum, curly brackets (C4).",
         ),
-        "C4Paragraph": Block(
-            target="datatrove.pipeline.filters:C4ParagraphFilter",
+        "C4Paragraph": Rule(
+            target="datagen.curate.rules:c4_paragraph",
             doc="Refuse pages with fewer than three long paragraphs (mC4).",
         ),
-        "FineWebQuality": Block(
-            target="datatrove.pipeline.filters:FineWebQualityFilter",
+        "FineWebQuality": Rule(
+            target="datagen.curate.rules:fineweb_quality",
             doc="Refuse unpunctuated, short or repeated lines and lists (FineWeb).",
         ),
-        "Language": Block(
-            target="datagen.curate.language:language_filter",
+        "Language": Rule(
+            target="datagen.curate.language:language_rule",
             doc="Refuse other languages than those named (fastText lid.176, no download).",
         ),
     }
 )
-"""datatrove's filters by the names that YAML uses, behind the prefix `datatrove.`."""
+"""datatrove's filters by the names that YAML uses, behind the prefix `datatrove.`: compiled, with
+the same verdicts (`curate.rules`)."""
 
 _NOT_FROM_YAML = frozenset({"exclusion_writer", "batch_size"})
 _FIX = "datagen list filters"
@@ -147,31 +148,17 @@ def _tuples(value: object) -> object:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _datatrove_judge(block: Any) -> Judge:
-    """Call a datatrove filter on a document of its own: one that edits the text changes nothing."""
-    from datatrove.data import Document
-
-    def judge(record: Record) -> str | None:
-        document = Document(text=record_text(record), id=record.id)
-        verdict = block.filter(document)
-        kept, detail = verdict if isinstance(verdict, tuple) else (verdict, None)
-        if kept:
-            return None
-        return detail or " ".join(str(value) for value in document.metadata.values())
-
-    return judge
-
-
-def _build_block(constructor: Callable[..., Any], arguments: Mapping[str, Any]) -> Judge:
-    """Construct a datatrove filter and load its word tokenizer, so that a lack shows at once."""
-    from datatrove.utils.word_tokenizers import load_word_tokenizer
-
+def _build_rule(constructor: Callable[..., Any], arguments: Mapping[str, Any]) -> Judge:
+    """Construct a rule of datatrove's, so that a bad argument or a lack shows at once."""
     if refused := sorted(_NOT_FROM_YAML & arguments.keys()):
         raise TypeError(f"argument {refused[0]!r} cannot be given in YAML")
-    block = constructor(**{name: _tuples(value) for name, value in arguments.items()})
-    if (language := getattr(block, "language", None)) is not None:
-        load_word_tokenizer(language)
-    return _datatrove_judge(block)
+    rule = constructor(**{name: _tuples(value) for name, value in arguments.items()})
+
+    def judge(record: Record) -> str | None:
+        verdict: str | None = rule(record_text(record))
+        return verdict
+
+    return judge
 
 
 def _bind(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Judge:
@@ -209,7 +196,7 @@ def _link(spec: FilterSpec, resolve: Resolve, where: str) -> Link:
         close = difflib.get_close_matches(spec.use, _known_names(), n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise WorkspaceError(f"no filter '{spec.use}'{hint}", where=where, fix=_FIX) from error
-    build = _build_block if spec.use.startswith("datatrove.") else _bind
+    build = _build_rule if spec.use.startswith("datatrove.") else _bind
     try:
         return Link(reason=_reason(spec.use), judge=build(function, spec.arguments))
     except WorkspaceError as error:
@@ -261,7 +248,7 @@ def describe_filters(resolve: Resolve) -> list[FilterInfo]:
             found.append(
                 FilterInfo(name=f"{prefix}.{name}", doc=doc, arguments=_arguments(function))
             )
-    for name, block in DATATROVE.items():
-        arguments = _arguments(resolve(block.target, where=name))
-        found.append(FilterInfo(name=f"datatrove.{name}", doc=block.doc, arguments=arguments))
+    for name, rule in DATATROVE.items():
+        arguments = _arguments(resolve(rule.target, where=name))
+        found.append(FilterInfo(name=f"datatrove.{name}", doc=rule.doc, arguments=arguments))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,3 +62,20 @@ def language_filter(
     block.__init__(languages=languages, language_threshold=language_threshold)
     block.model._model = _weights()
     return block
+
+
+def language_rule(
+    languages: list[str] | str | None = None, language_threshold: float = 0.65
+) -> Callable[[str], str | None]:
+    """Refuse other languages than those named: the likeliest language and its score, or None."""
+    from datatrove.data import Document
+
+    block = language_filter(languages, language_threshold)
+
+    def rule(text: str) -> str | None:
+        document = Document(text=text, id="")
+        if block.filter(document) is True:
+            return None
+        return " ".join(str(value) for value in document.metadata.values())
+
+    return rule

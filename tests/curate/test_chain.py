@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from datagen.curate.chain import DATATROVE, HOUSE, Chain, build_chain, describe_filters
-from datagen.curate.language import language_filter
+from datagen.curate.language import language_filter, language_rule
 from datagen.errors import DataError, WorkspaceError
 from datagen.record import Record
 from datagen.workspace.specs import ChainSpec, CorpusSpec
@@ -188,13 +188,14 @@ def test_languages_of_real_paragraphs() -> None:
         language: chain_of(("datatrove.Language", {"languages": [language]}))
         for language in languages
     }
-    block = language_filter("en")
+    block, rule = language_filter("en"), language_rule("en")
     for row in rows[::60]:
         for language, chain in chains.items():
             kept = chain.judge(record(row["context"])) is None
             assert kept == (language == row["language"])
         document = Document(text=row["context"], id="0")
         assert bool(block.filter(document)) == (row["language"] == "en")
+        assert (rule(row["context"]) is None) == (row["language"] == "en")
 
 
 @pytest.mark.parametrize(
