@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from datagen.curate.words import EDGES, Offsets, arrow_bytes, fold, folded_bytes
+from datagen.curate.words import EDGES, Offsets, Room, arrow_bytes, fold, in_turn
 
 Keys = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
+_ROOM = Room()
 
 
 def normalise(text: str) -> str:
@@ -39,24 +40,19 @@ def exact_keys_arrow(texts: pa.Array) -> Keys:
 
 
 def _keys(data: npt.NDArray[np.uint8], offsets: Offsets) -> Keys:
-    keys, wait = _keys_as(data, offsets, folded=False)
-    later = np.flatnonzero(wait)
-    if len(later):
-        keys[later], _ = _keys_as(*folded_bytes(data, offsets, later), folded=True)
-    return keys
-
-
-def _keys_as(
-    data: npt.NDArray[np.uint8], offsets: Offsets, *, folded: bool
-) -> tuple[Keys, npt.NDArray[np.bool_]]:
     from datagen.curate.kernels.exact import normalised_keys
     from datagen.curate.kernels.words import tables
 
     keys = np.zeros((len(offsets) - 1, 2), np.uint64)
-    wait = np.zeros(len(keys), np.bool_)
-    scratch = np.empty(int(np.diff(offsets).max(initial=0)) + 2, np.uint32)
-    normalised_keys(data, offsets, folded, tables(), scratch, keys, wait)
-    return keys, wait
+    longest = int(np.diff(offsets).max(initial=0))
+
+    def read(data: npt.NDArray[np.uint8], offsets: Offsets, first: int, folded: bool) -> int:
+        scratch = _ROOM.take("points", max(longest, folded * len(data)) + 2, np.uint32)
+        stopped: int = normalised_keys(data, offsets, first, folded, tables(), scratch, keys)
+        return stopped
+
+    in_turn(data, offsets, read)
+    return keys
 
 
 def preference(

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from datagen.curate.exact import Rows
-from datagen.curate.words import Hashes, Offsets, arrow_bytes, folded_bytes
+from datagen.curate.words import Hashes, Offsets, Room, arrow_bytes, in_turn
 from datagen.workspace.specs import MinhashSpec
 
 Shingles = npt.NDArray[np.uint32]
@@ -27,6 +27,7 @@ Similarity = npt.NDArray[np.float32]
 _BASE = 0xA0761D6478BD642F
 _ALL_PAIRS_MEMBERS = 16
 _GATHERED = 1 << 25
+_ROOM = Room()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,45 +44,31 @@ class Sketches:
 
 
 def sketch(texts: pa.Array, spec: MinhashSpec) -> Sketches:
-    """Sketch an Arrow array of strings; some 64 MB at once are a good batch."""
-    data, offsets = arrow_bytes(texts)
-    found, wait = _sketch(data, offsets, spec, folded=False)
-    later = np.flatnonzero(wait)
-    if not len(later):
-        return found
-    added, _ = _sketch(*folded_bytes(data, offsets, later), spec, folded=True)
-    found.keys[later] = added.keys
-    counts = np.diff(found.begins)
-    counts[later] = np.diff(added.begins)
-    chosen = np.zeros(len(counts), np.bool_)
-    chosen[later] = True
-    chosen = np.repeat(chosen, counts)
-    merged = np.empty(len(chosen), np.uint32)
-    merged[chosen], merged[~chosen] = added.shingles, found.shingles
-    begins = np.concatenate(([0], np.cumsum(counts)))
-    return Sketches(keys=found.keys, shingles=merged, begins=begins)
-
-
-def _sketch(
-    data: npt.NDArray[np.uint8], offsets: Offsets, spec: MinhashSpec, *, folded: bool
-) -> tuple[Sketches, npt.NDArray[np.bool_]]:
+    """Sketch an Arrow array of strings; some 16 MB at once are a good batch."""
     from datagen.curate.kernels.sketch import sketch_texts
     from datagen.curate.kernels.words import tables
 
-    count = len(offsets) - 1
     bands, rows = spec.banding
-    scratch = np.empty(int(np.diff(offsets).max(initial=0)) + 2, np.uint64)
-    keys = np.empty((count, bands), np.uint64)
-    shingles = np.empty(int(offsets[-1] - offsets[0]) + count, np.uint32)
-    begins, wait = np.empty(count + 1, np.int64), np.empty(count, np.bool_)
     base = np.uint64((_BASE + 2 * spec.seed) & (2**64 - 1))
-    sketch_texts(
-        *(data, offsets, folded, tables(), spec.shingle_words, base, rows),
-        *(scratch, keys, shingles, begins, wait),
-    )
-    # What was reserved beyond the last shingle was never touched, and goes with the copy.
-    whole = shingles[: begins[-1]].copy()
-    return Sketches(keys=keys, shingles=whole, begins=begins), wait
+    keys = np.empty((len(texts), bands), np.uint64)
+    begins = np.zeros(len(texts) + 1, np.int64)
+    data, offsets = arrow_bytes(texts)
+    longest = int(np.diff(offsets).max(initial=0))
+
+    def read(data: npt.NDArray[np.uint8], offsets: Offsets, first: int, folded: bool) -> int:
+        done = int(begins[first])
+        room = done + int(offsets[-1] - offsets[first]) + len(offsets) - first
+        shingles = _ROOM.take("shingles", room, np.uint32, done)
+        scratch = _ROOM.take("words", max(longest, folded * len(data)) + 2, np.uint64)
+        stopped: int = sketch_texts(
+            *(data, offsets, first, folded, tables(), spec.shingle_words, base, rows),
+            *(scratch, keys, shingles, begins),
+        )
+        return stopped
+
+    in_turn(data, offsets, read)
+    shingles = _ROOM.take("shingles", 0, np.uint32)[: begins[-1]].copy()
+    return Sketches(keys=keys, shingles=shingles, begins=begins)
 
 
 def candidate_pairs(keys: Hashes, ranks: Rows | None = None) -> Rows:

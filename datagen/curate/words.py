@@ -8,11 +8,12 @@ n-grams become character n-grams there. Hashes depend on nothing but the text: t
 from __future__ import annotations
 
 import re
+import threading
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -197,49 +198,64 @@ def arrow_bytes(texts: pa.Array) -> tuple[npt.NDArray[np.uint8], Offsets]:
     return data, places[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
 
 
-def folded_bytes(
-    data: npt.NDArray[np.uint8], offsets: Offsets, which: Iterable[int]
-) -> tuple[npt.NDArray[np.uint8], Offsets]:
-    """Some of the texts, folded as wholes: their bytes, and where each begins (m + 1,)."""
-    parts = [
-        fold(data[offsets[i] : offsets[i + 1]].tobytes().decode(errors="replace")).encode(
-            errors="replace"
-        )
-        for i in which
-    ]
-    begins = np.concatenate(([0], np.cumsum([len(part) for part in parts], dtype=np.int64)))
-    return np.frombuffer(b"".join(parts), np.uint8), begins
+def in_turn(
+    data: npt.NDArray[np.uint8],
+    offsets: Offsets,
+    read: Callable[[npt.NDArray[np.uint8], Offsets, int, bool], int],
+) -> None:
+    """Have a kernel read all texts, and fold for it those that it stops before.
+
+    `read(data, offsets, first, folded)` reads from the text `first` on and says where it stopped. A
+    folded text comes alone, with offsets (n + 1,) that are true for it alone.
+    """
+    number = 0
+    alone = np.zeros(0, np.int64)
+    while (number := read(data, offsets, number, False)) < len(offsets) - 1:
+        content = data[offsets[number] : offsets[number + 1]].tobytes()
+        folded = fold(content.decode(errors="replace")).encode(errors="replace")
+        alone = alone if len(alone) else np.zeros(len(offsets), np.int64)
+        alone[number : number + 2] = 0, len(folded)
+        read(np.frombuffer(folded, np.uint8), alone[: number + 2], number, True)
+        number += 1
+
+
+class Room(threading.local):
+    """Arrays that a thread uses again and again: fresh memory would cost more than the work."""
+
+    def __init__(self) -> None:
+        """Nothing is held yet."""
+        self._held: dict[str, npt.NDArray[Any]] = {}
+
+    def take(
+        self, name: str, count: int, kind: type[np.generic], keep: int = 0
+    ) -> npt.NDArray[Any]:
+        """An array of at least `count`, of which the first `keep` are as they were left."""
+        held = self._held.get(name)
+        if held is None or len(held) < count:
+            room = np.empty(count + count // 8, kind)
+            if held is not None:
+                room[:keep] = held[:keep]
+            held = self._held[name] = room
+        return held
+
+
+_ROOM = Room()
 
 
 def _read(data: npt.NDArray[np.uint8], offsets: Offsets) -> tuple[Hashes, Offsets]:
-    hashes, begins, wait = _read_as(data, offsets, folded=False)
-    later = np.flatnonzero(wait)
-    if not len(later):
-        return hashes, begins
-    added, places, _ = _read_as(*folded_bytes(data, offsets, later), folded=True)
-    counts = np.diff(begins)
-    counts[later] = np.diff(places)
-    merged = np.zeros(int(counts.sum()), np.uint64)
-    ends = np.concatenate(([0], np.cumsum(counts)))
-    from_later = np.zeros(len(counts), np.bool_)
-    from_later[later] = True
-    chosen = np.repeat(from_later, counts)
-    merged[chosen] = added
-    merged[~chosen] = hashes
-    return merged, ends
-
-
-def _read_as(
-    data: npt.NDArray[np.uint8], offsets: Offsets, *, folded: bool
-) -> tuple[Hashes, Offsets, npt.NDArray[np.bool_]]:
-    """Words of every text that can be read as it stands, and which have to wait for folding."""
     from datagen.curate.kernels.words import read_texts, tables
 
-    out = np.empty(int(offsets[-1] - offsets[0]) + len(offsets) + 1, np.uint64)
-    begins = np.empty(len(offsets), np.int64)
-    wait = np.empty(len(offsets) - 1, np.bool_)
-    read_texts(data, offsets, folded, tables(), out, begins, wait)
-    return out[: begins[-1]].copy(), begins, wait
+    begins = np.zeros(len(offsets), np.int64)
+
+    def read(data: npt.NDArray[np.uint8], offsets: Offsets, first: int, folded: bool) -> int:
+        done = int(begins[first])
+        room = done + int(offsets[-1] - offsets[first]) + len(offsets) - first + 1
+        out = _ROOM.take("words", room, np.uint64, done)
+        stopped: int = read_texts(data, offsets, first, folded, tables(), out, begins)
+        return stopped
+
+    in_turn(data, offsets, read)
+    return _ROOM.take("words", 0, np.uint64)[: begins[-1]].copy(), begins
 
 
 def ngram_ladder(hashes: Hashes, lengths: Iterable[int]) -> Iterator[tuple[int, Hashes]]:

@@ -29,6 +29,8 @@ from datagen.shards.parquet import FileEntry, file_sha256, fsync_directory, writ
 BATCH_BYTES = 1 << 24
 _BATCH_ROWS = 1 << 14
 _LINE_BYTES = 1 << 30
+_BUFFER_BYTES = 1 << 20
+"""Of a column's compressed bytes at once: a row group of hundreds of MB is never held whole."""
 _CODECS = {".gz": "gzip", ".zst": "zstd"}
 _GZIP_LEVEL = 4
 _LINES = (".jsonl", ".ndjson")
@@ -133,7 +135,9 @@ def read_table(table: TextTable, *, whole: bool = True) -> Iterator[TextBatch]:
 
 
 def _read_parquet(table: TextTable, whole: bool) -> Iterator[TextBatch]:
-    with pq.ParquetFile(table.path, page_checksum_verification=True) as file:
+    with pq.ParquetFile(
+        table.path, page_checksum_verification=True, buffer_size=_BUFFER_BYTES
+    ) as file:
         schema = file.schema_arrow
         for field in (table.id_field, table.text_field):
             if field not in schema.names:

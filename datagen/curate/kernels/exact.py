@@ -76,14 +76,16 @@ def _digest(points: Any, count: Any) -> Any:
 
 @compiled
 def normalised_keys(
-    data: Any, offsets: Any, folded: Any, tables: Any, scratch: Any, keys: Any, wait: Any
-) -> None:
-    """Two hashes of every text as normalised: keys (n, 2); `wait` marks texts to fold first.
+    data: Any, offsets: Any, first: Any, folded: Any, tables: Any, scratch: Any, keys: Any
+) -> Any:
+    """Two hashes of every text as normalised, from `first` on: keys (n, 2).
 
-    `scratch` (uint32) has room for a code point a byte of the longest text, and one more.
+    Returns the number of the text it stopped at, before one that has to be folded. `scratch`
+    (uint32) has room for a code point a byte of the longest text, and two more.
     """
-    for number in range(len(offsets) - 1):
+    for number in range(first, len(offsets) - 1):
         count = _normalise(data, offsets[number], offsets[number + 1], folded, tables, scratch)
-        wait[number] = count < 0
-        if count >= 0:
-            keys[number, 0], keys[number, 1] = _digest(scratch, count)
+        if count < 0:
+            return number
+        keys[number, 0], keys[number, 1] = _digest(scratch, count)
+    return len(offsets) - 1

@@ -69,12 +69,14 @@ def _fill(shingles: Any, count: Any, sketch: Any) -> None:
     turn = np.uint64(1)
     while empty:
         last = empty
+        # The shingles are spread already: their products' high bits choose, those below compare.
+        factor = _spread(turn * np.uint64(_ROUND)) | np.uint64(1)
         for number in range(count):
-            hashed = _spread(shingles[number] + turn * np.uint64(_ROUND))
+            hashed = shingles[number] * factor
             # After one round a bin without luck, every shingle is offered to one bin a round.
-            place = ((hashed & low) * bins) >> half if turn < bins else turn % bins
+            place = ((hashed >> half) * bins) >> half if turn < bins else turn % bins
             # Values of this round stay apart from those of earlier ones by the bit above.
-            value = (hashed >> half) | (np.uint64(1) << half)
+            value = ((hashed >> np.uint64(8)) & low) | (np.uint64(1) << half)
             if sketch[place] == low or (sketch[place] > low and value < sketch[place]):
                 empty -= sketch[place] == low
                 sketch[place] = value
@@ -89,6 +91,7 @@ def _fill(shingles: Any, count: Any, sketch: Any) -> None:
 def sketch_texts(
     data: Any,
     offsets: Any,
+    first: Any,
     folded: Any,
     tables: Any,
     n: Any,
@@ -98,34 +101,35 @@ def sketch_texts(
     keys: Any,
     shingles: Any,
     begins: Any,
-    wait: Any,
-) -> None:
-    """Band keys and shingles of every text.
+) -> Any:
+    """Band keys and shingles of the texts from `first` on; the number of the text it stopped at.
 
-    keys (n, bands) uint64, odd, 0 where a text has no word; shingles[begins[i]:begins[i + 1]] are
-    the high halves of its shingles' hashes, repeats included; `wait` marks texts to fold first.
-    `scratch` holds a word a byte of the longest text, and two more.
+    It stops before a text that has to be folded. keys (n, bands) uint64, odd, 0 where a text has no
+    word; shingles[begins[i]:begins[i + 1]] are the high halves of its shingles' hashes, repeats
+    included; begins[first] says where to go on. `scratch` holds a word a byte of the longest text,
+    and two more.
     """
     bands = keys.shape[1]
     sketch = np.empty(bands * rows, np.uint64)
-    place = np.int64(0)
-    for number in range(len(offsets) - 1):
-        begins[number] = place
+    for number in range(first, len(offsets) - 1):
+        place = begins[number]
         count = read_text(
             data, offsets[number], offsets[number + 1], folded, tables, scratch, np.int64(0)
         )
-        wait[number] = count < 0
+        if count < 0:
+            return number
         keys[number] = 0
-        if count <= 0:
+        begins[number + 1] = place
+        if count == 0:
             continue
         count = _shingle(scratch, count, n, base, scratch)
         _fill(scratch, count, sketch)
         for at in range(count):
             shingles[place + at] = np.uint32(scratch[at] >> np.uint64(32))
-        place += count
+        begins[number + 1] = place + count
         for band in range(bands):
             key = np.uint64(band)
             for row in range(rows):
                 key = key * base + sketch[band * rows + row]
             keys[number, band] = _spread(key) | np.uint64(1)
-    begins[len(offsets) - 1] = place
+    return len(offsets) - 1

@@ -146,17 +146,21 @@ def read_text(
 
 @compiled
 def read_texts(
-    data: Any, offsets: Any, folded: Any, tables: Any, out: Any, begins: Any, wait: Any
-) -> None:
-    """Hash the words of every text: out[begins[i]:begins[i + 1]]; `wait` marks texts to fold."""
-    place = np.int64(0)
-    for number in range(len(offsets) - 1):
-        begins[number] = place
-        after = read_text(data, offsets[number], offsets[number + 1], folded, tables, out, place)
-        wait[number] = after < 0
-        if after >= 0:
-            place = after
-    begins[len(offsets) - 1] = place
+    data: Any, offsets: Any, first: Any, folded: Any, tables: Any, out: Any, begins: Any
+) -> Any:
+    """Hash the words of the texts from `first` on: out[begins[i]:begins[i + 1]].
+
+    Returns the number of the text it stopped at, before one that has to be folded; begins[first]
+    says where to go on.
+    """
+    for number in range(first, len(offsets) - 1):
+        after = read_text(
+            data, offsets[number], offsets[number + 1], folded, tables, out, begins[number]
+        )
+        if after < 0:
+            return number
+        begins[number + 1] = after
+    return len(offsets) - 1
 
 
 @cache
