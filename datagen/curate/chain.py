@@ -1,4 +1,7 @@
-"""A chain of filters as YAML orders it: the first reason to refuse a record wins."""
+"""A chain of filters as YAML orders it: the first reason to refuse a record wins.
+
+A filter returns why to drop, or None; one that edits returns the record that takes its place.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,18 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, get_type_hints
 
-from datagen.curate import chat, code, qa, text
+from datagen.curate import chat, code, qa, quality, text
 from datagen.curate.words import record_text
-from datagen.errors import DataError, WorkspaceError
+from datagen.errors import DataError, DatagenError, WorkspaceError
 from datagen.record import Record
+from datagen.workspace.locate import inside
 from datagen.workspace.specs import ChainSpec, FilterSpec
 
-Judge = Callable[[Record], str | None]
+Judge = Callable[[Record], str | Record | None]
 Resolve = Callable[..., Callable[..., Any]]
 """`resolve("package.module:name", where=place)` gives the object named, or WorkspaceError."""
 
@@ -30,7 +35,7 @@ class Rule:
 
 
 HOUSE: Mapping[str, ModuleType] = MappingProxyType(
-    {"text": text, "qa": qa, "chat": chat, "code": code}
+    {"text": text, "qa": qa, "chat": chat, "code": code, "quality": quality}
 )
 """Prefix -> the module whose public functions are filters."""
 
@@ -93,23 +98,32 @@ class Chain:
     name: str
     links: tuple[Link, ...]
 
-    def judge(self, record: Record) -> tuple[str, str] | None:
-        """The first (reason, detail) to refuse the record, or None to keep it.
+    def sift(self, record: Record) -> Record | tuple[str, str]:
+        """The record as the chain leaves it, or the first (reason, detail) to refuse it.
 
         Raises DataError naming filter and record when a filter fails on it.
         """
         for link in self.links:
             try:
-                detail = link.judge(record)
+                verdict = link.judge(record)
+            except DatagenError:
+                raise
             except Exception as error:
                 raise DataError(
                     f"filter '{link.reason}' failed: {type(error).__name__}: {error}",
                     where=f"record {record.id}",
                     fix=f"mend the filter or take it out of chain '{self.name}'",
                 ) from error
-            if detail is not None:
-                return link.reason, detail
-        return None
+            if isinstance(verdict, Record):
+                record = verdict
+            elif verdict is not None:
+                return link.reason, verdict
+        return record
+
+    def judge(self, record: Record) -> tuple[str, str] | None:
+        """The first (reason, detail) to refuse the record, or None to keep it."""
+        found = self.sift(record)
+        return None if isinstance(found, Record) else found
 
 
 def _public(module: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -161,8 +175,13 @@ def _build_rule(constructor: Callable[..., Any], arguments: Mapping[str, Any]) -
     return judge
 
 
-def _bind(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Judge:
-    """Fix a filter's keyword arguments, each checked against its annotation."""
+def _bind(
+    function: Callable[..., Any], arguments: Mapping[str, Any], root: Path, where: str
+) -> Judge:
+    """Fix a filter's keyword arguments, each checked against its annotation.
+
+    An argument that is a path names a file of the workspace.
+    """
     from pydantic import TypeAdapter
 
     inspect.signature(function).bind(None, **arguments)
@@ -171,9 +190,14 @@ def _bind(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Judge:
         name: TypeAdapter(hints.get(name, Any)).validate_python(value)
         for name, value in arguments.items()
     }
+    for name, value in checked.items():
+        if isinstance(value, Path):
+            checked[name] = inside(root, str(value), where=where)
+            if not checked[name].is_file():
+                raise WorkspaceError(f"no file {str(value)!r}", where=where, fix="mend the path")
 
-    def judge(record: Record) -> str | None:
-        verdict: str | None = function(record, **checked)
+    def judge(record: Record) -> str | Record | None:
+        verdict: str | Record | None = function(record, **checked)
         return verdict
 
     return judge
@@ -187,7 +211,7 @@ def _needs_extra(use: str, error: ImportError, where: str) -> WorkspaceError:
     )
 
 
-def _link(spec: FilterSpec, resolve: Resolve, where: str) -> Link:
+def _link(spec: FilterSpec, resolve: Resolve, where: str, root: Path) -> Link:
     try:
         function = resolve(_target(spec.use), where=where)
     except (KeyError, WorkspaceError) as error:
@@ -196,9 +220,12 @@ def _link(spec: FilterSpec, resolve: Resolve, where: str) -> Link:
         close = difflib.get_close_matches(spec.use, _known_names(), n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise WorkspaceError(f"no filter '{spec.use}'{hint}", where=where, fix=_FIX) from error
-    build = _build_rule if spec.use.startswith("datatrove.") else _bind
     try:
-        return Link(reason=_reason(spec.use), judge=build(function, spec.arguments))
+        if spec.use.startswith("datatrove."):
+            judge = _build_rule(function, spec.arguments)
+        else:
+            judge = _bind(function, spec.arguments, root, where)
+        return Link(reason=_reason(spec.use), judge=judge)
     except WorkspaceError as error:
         raise WorkspaceError(error.message, where=where, fix=error.fix) from error
     except ImportError as error:
@@ -210,11 +237,16 @@ def _link(spec: FilterSpec, resolve: Resolve, where: str) -> Link:
 
 
 def build_chain(
-    spec: ChainSpec, resolve: Resolve, where: str | Sequence[str] | None = None
+    spec: ChainSpec,
+    resolve: Resolve,
+    where: str | Sequence[str] | None = None,
+    *,
+    root: Path = Path(),
 ) -> Chain:
     """Make a chain callable.
 
-    `where` is the chain's place, or each filter's (file:line). Raises WorkspaceError there for a
+    `where` is the chain's place, or each filter's (file:line); files that filters read lie below
+    `root`. Raises WorkspaceError there for a
     name or an argument that no filter has.
     """
     links = []
@@ -223,7 +255,7 @@ def build_chain(
             place = f"{where or f'filters/{spec.name}.yaml'}, filter {number + 1}"
         else:
             place = where[number]
-        links.append(_link(filter_spec, resolve, place))
+        links.append(_link(filter_spec, resolve, place, root))
     return Chain(name=spec.name, links=tuple(links))
 
 

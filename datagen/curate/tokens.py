@@ -229,13 +229,26 @@ def _learn(text: str, codes: Codes, chunks: Iterable[tuple[int, int]]) -> None:
     if _MEMO.count > _MEMO_CHUNKS:
         _MEMO.clear()
     with grammar.tokenizer.vocab.memory_zone():
-        for start, end in chunks:
+        places = list(chunks)
+        for (start, end), found in zip(
+            places, _lengths(grammar.tokenizer, [text[a:b] for a, b in places]), strict=True
+        ):
             chunk = text[start:end]
-            found = [len(token) for token in grammar.tokenizer(chunk)]
             made = grammar.inside.search(chunk) is not None and found != [
                 len(token) for token in grammar.unjoined(chunk)
             ]
             _MEMO.add(int(hash_codes(codes, start, end)), found, made=made)
+
+
+def _lengths(tokenizer: Any, chunks: Sequence[str]) -> list[list[int]]:
+    """The lengths of the tokens of each chunk: a line feed is a token that parts two of them."""
+    found: list[list[int]] = [[]]
+    for token in tokenizer("\n".join(chunks)):
+        if token.text == "\n":
+            found.append([])
+        else:
+            found[-1].append(len(token))
+    return found
 
 
 def _whole(text: str) -> tuple[Places, Places]:

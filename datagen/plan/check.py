@@ -79,7 +79,7 @@ def check_workspace(workspace: Workspace, profile: str | None) -> list[Finding]:
     chosen = attempt(workspace.profile, profile)
     checks: list[_Check] = [
         *(check for recipe in loaded["recipe"] for check in _recipe_checks(workspace, recipe)),
-        *(check for chain in loaded["chain"] for check in _chain_checks(chain)),
+        *(check for chain in loaded["chain"] for check in _chain_checks(workspace, chain)),
         *(partial(_check_tokenizer, workspace, one) for one in loaded["tokenizer"]),
         *(check for mixture in loaded["mixture"] for check in _mixture_checks(workspace, mixture)),
     ]
@@ -106,7 +106,7 @@ def check_before_run(workspace: Workspace, plan: BuildPlan, out: Path) -> None:
         if step.kind == "generate":
             checks = _recipe_checks(workspace, workspace.recipe(step.arguments["recipe"]["name"]))
         elif step.kind == "filter" and step.arguments["chain"] is not None:
-            checks = _chain_checks(workspace.chain(step.arguments["chain"]["name"]))
+            checks = _chain_checks(workspace, workspace.chain(step.arguments["chain"]["name"]))
         else:
             continue
         for check in checks:
@@ -166,7 +166,7 @@ def _check_renders(prompt: Prompt) -> None:
         render(variables)
 
 
-def _chain_checks(chain: Loaded[ChainSpec]) -> list[_Check]:
+def _chain_checks(workspace: Workspace, chain: Loaded[ChainSpec]) -> list[_Check]:
     """Each of its filters is known and takes its arguments."""
     from datagen.curate.chain import build_chain
 
@@ -176,6 +176,7 @@ def _chain_checks(chain: Loaded[ChainSpec]) -> list[_Check]:
             chain.spec.model_copy(update={"filters": (link,)}),
             resolve_function,
             [chain.where("filters", number)],
+            root=workspace.root,
         )
         for number, link in enumerate(chain.spec.filters)
     ]

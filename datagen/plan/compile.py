@@ -279,15 +279,15 @@ def _benchmarks(compiler: _Compiler, corpus: CorpusSpec) -> dict[str, Any]:
     return {name: pin_benchmark(compiler.workspace, compiler.profile, name) for name in names}
 
 
-def _ordered_draws(
+def _draws_by_metadata(
     mixtures: Sequence[Loaded[MixtureSpec]], texts: Mapping[str, Sequence[Draw]]
 ) -> set[Draw]:
-    """The draws whose records say by a metadata key where they come in a curriculum."""
+    """The draws of which the mix reads metadata: a curriculum's key, or the quality tier."""
     return {
         draw
         for mixture in mixtures
         for category in mixture.spec.categories.values()
-        if category.order is not None
+        if category.order is not None or category.min_quality is not None
         for text in category.draw
         for draw in texts[text]
     }
@@ -320,7 +320,7 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
         )
         for draw in draws
     ]
-    ordered = _ordered_draws(mixtures, texts)
+    ordered = _draws_by_metadata(mixtures, texts)
     budget = request.tokens or profile.spec.budget_tokens
     # A profile of one's own is a file somewhere; where it lies is nobody's business in a build.
     name = Path(request.profile or workspace.file.spec.default_profile).name

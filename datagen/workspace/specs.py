@@ -341,13 +341,15 @@ class CategorySpec(Spec):
     """One line of the mixture table: its share in per cent and what it draws from.
 
     `draw` names recipes (`fact_seeking`) or a recipe on one source (`page@finewiki`), with a
-    relative weight within the category.
+    relative weight within the category. Where `min_quality` is given, only records whose metadata
+    says a `quality_tier` of at least that are drawn.
     """
 
     share: Annotated[float, Field(gt=0)]
     draw: dict[str, Annotated[float, Field(gt=0)]] = {}
     max_epochs: Annotated[float, Field(gt=0)] | None = None
     order: OrderSpec | None = None
+    min_quality: Annotated[int, Field(ge=0, le=4)] | None = None
 
 
 class PhaseSpec(Spec):

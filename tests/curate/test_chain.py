@@ -118,7 +118,7 @@ def test_every_filter_is_described() -> None:
     assert {f"datatrove.{name}" for name in DATATROVE} <= set(found)
     assert found["text.too_short"].arguments == ("min_words=20",)
     for info in found.values():
-        assert info.doc.startswith("Refuse") and info.doc.endswith(".")
+        assert info.doc.startswith(("Refuse", "Write")) and info.doc.endswith(".")
         assert "exclusion_writer=None" not in info.arguments
 
 

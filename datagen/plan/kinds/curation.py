@@ -26,10 +26,10 @@ def run_filter(context: StepContext, partitions: Sequence[int]) -> None:
 
     chosen = context.arguments["chain"]
     spec = ChainSpec.model_validate({"name": "none", "filters": (), **(chosen or {}), "title": ""})
-    chain = build_chain(spec, resolve_function)
+    chain = build_chain(spec, resolve_function, root=context.services.workspace.root)
 
-    def judge(records: Sequence[Record]) -> list[Verdict]:
-        return [chain.judge(record) for record in records]
+    def judge(records: Sequence[Record]) -> list[Verdict | Record]:
+        return [chain.sift(record) for record in records]
 
     sieve(context, partitions, context.inputs[context.step.inputs[0]], judge)
 

@@ -42,6 +42,10 @@ def one_partition(context: StepContext) -> int:
     return 1
 
 
+TIER = "quality_tier"
+"""The metadata key of a record's quality, 0 to 4 (see `curate.quality`)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pool:
     """The documents of every input, end to end: lengths, and where each input begins."""
@@ -97,13 +101,14 @@ def run_mix(context: StepContext, partitions: Sequence[int]) -> None:
     pool = _pool(context, inputs)
     fits = fits_row(pool.lengths, pool.splittable, arguments["row_tokens"])
     steps_of = {text: [f"tokens/{d}" for d in names] for text, names in arguments["draws"].items()}
-    documents = {text: pool.of(steps)[fits[pool.of(steps)]] for text, steps in steps_of.items()}
-    available = {text: int(pool.lengths[found].sum()) for text, found in documents.items()}
+    whole = {text: pool.of(steps)[fits[pool.of(steps)]] for text, steps in steps_of.items()}
     drawn = np.zeros(len(pool.lengths), np.int64)
-    used = dict.fromkeys(documents, 0)
     batches, report = [], []
     for number, phase in enumerate(_phases(arguments)):
         context.check_stop()
+        documents = whole | _of_quality(context, pool, phase, whole, steps_of)
+        available = {text: int(pool.lengths[found].sum()) for text, found in documents.items()}
+        used = {text: int(pool.lengths[d] @ drawn[d]) for text, d in documents.items()}
         shares = allocate_mixture(
             phase.mixture,
             phase.tokens,
@@ -122,7 +127,6 @@ def run_mix(context: StepContext, partitions: Sequence[int]) -> None:
                     draw(pool.lengths[found], recipe.tokens, seed=seed, drawn=drawn[found])
                 ]
                 np.add.at(drawn, chosen, 1)
-                used[recipe.category] += int(pool.lengths[chosen].sum())
                 own.append(chosen)
             line = _report_line(phase, allocation, available, arguments["budget_tokens"])
             spec = phase.mixture.categories[allocation.category]
@@ -137,6 +141,31 @@ def run_mix(context: StepContext, partitions: Sequence[int]) -> None:
     entry = write_parquet(context.directory, shard("shards", 0), batches, ORDER_SCHEMA)
     context.commit(0, [entry], {"report": report, "too_long": int((~fits).sum())})
     context.progress.advance(rows=entry.rows)
+
+
+def _of_quality(
+    context: StepContext,
+    pool: _Pool,
+    phase: Phase,
+    documents: Mapping[str, Ints],
+    steps_of: Mapping[str, Sequence[str]],
+) -> dict[str, Ints]:
+    """The documents that a phase may draw where a category asks for quality, by the YAML's text."""
+    found: dict[str, Ints] = {}
+    for name, category in phase.mixture.categories.items():
+        if category.min_quality is None:
+            continue
+        texts = {text: documents[text] for text in category.draw}
+        tiers = _values(context, pool, [s for text in texts for s in steps_of[text]], TIER)
+        if all(np.isnan(tiers[chosen]).all() for chosen in texts.values()):
+            raise WorkspaceError(
+                f"no record of category {name!r} has a {TIER}",
+                where=f"mixtures/{phase.name}.yaml: min_quality",
+                fix="put 'quality.tier' into the chains of what it draws",
+            )
+        # nan, no tier, is not at least anything.
+        found |= {text: d[tiers[d] >= category.min_quality] for text, d in texts.items()}
+    return found
 
 
 def _report_line(

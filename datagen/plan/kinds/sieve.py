@@ -46,12 +46,13 @@ def sieve(
     context: StepContext,
     partitions: Sequence[int],
     source: InputStep,
-    judge: Callable[[Sequence[Record]], Sequence[Verdict]],
+    judge: Callable[[Sequence[Record]], Sequence[Verdict | Record]],
     annotate: Callable[[Record], Record] = lambda record: record,
 ) -> None:
     """Judge the records of each input shard; write the kept and the refused, count both.
 
-    `annotate` gives a kept record as it is written, with more metadata perhaps.
+    A record for a verdict is kept in the place of the one judged. `annotate` gives a kept record
+    as it is written, with more metadata perhaps.
     """
     paths = source.paths()
     for partition in partitions:
@@ -62,6 +63,8 @@ def sieve(
         for record, verdict in zip(records, judge(records), strict=True):
             if verdict is None:
                 kept.append(annotate(record))
+            elif isinstance(verdict, Record):
+                kept.append(annotate(verdict))
             else:
                 rejects.append(reject_record(record, context.step.name, *verdict))
         files = write_records(context, partition, kept, rejects)
