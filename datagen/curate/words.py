@@ -39,6 +39,7 @@ _SPACELESS = (
     (0x20000, 0x3FFFF),
 )
 _NON_ASCII = re.compile(r"[^\x00-\x7f]+")
+_UNSEEN = re.compile("[\u00ad\u200c\u200d\u2060\ufeff]")
 _SPACE = 0x20
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _NGRAM_BASE = np.uint64(0xA0761D6478BD642F)
@@ -52,9 +53,13 @@ def record_text(record: Record) -> str:
 
 
 def fold(text: str) -> str:
-    """Remove differences of case and of Unicode form: NFKC, casefold, NFKC; idempotent."""
+    """Remove differences of case and of Unicode form: NFKC, casefold, NFKC; idempotent.
+
+    Marks that nobody sees inside a word go too: soft hyphens, joiners, byte order marks.
+    """
     if text.isascii():
         return text.lower()
+    text = _UNSEEN.sub("", text)
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
@@ -113,7 +118,8 @@ class CodePoints:
     """What folding makes of each code point below a bound: its form, and `flags` beside it.
 
     `forms` (n,) is the folded code point or, with EXPANDS, a row of `longer`, whose code points are
-    folded and end with zeros. Code points with DEPENDS stand for themselves in folded text.
+    folded and end with zeros: none where nobody sees it. Code points with DEPENDS stand for
+    themselves in folded text.
     """
 
     forms: npt.NDArray[np.uint32]
@@ -144,7 +150,7 @@ def code_points(below: int) -> CodePoints:
         joins = not halves.isdisjoint((character, *form)) or len(form) > _LONGEST
         if joins or (form != character and any(map(unicodedata.combining, form))):
             forms[code], flags[code] = code, DEPENDS | _flags(character)
-        elif len(form) > 1:
+        elif len(form) != 1:
             forms[code], flags[code] = len(longer), EXPANDS
             longer.append(tuple(map(ord, form.ljust(_LONGEST, "\0"))))
         else:

@@ -39,6 +39,7 @@ def test_what_a_word_is() -> None:
     assert word_form("हिन्दी में") == "हिन्दी में"
     assert word_form("港は3つ") == "港 は 3 つ"
     assert word_form("\ud800 lone") == "lone"
+    assert word_form("co\u00adop\u200der\ufeffate") == "cooperate"
 
 
 @settings(deadline=None)
@@ -73,7 +74,7 @@ def test_every_character_is_read_as_it_is_folded() -> None:
         assert names.setdefault(key, word) == word
 
 
-MARKS = "aé\u0301\u0323\u0327\u05b0ิ้ก็ක්\u1161\u11a8가한ß½№ŉﷺ㌀㋀İ\U000e0101 .漢"
+MARKS = "a\u00ad\u200dé\u0301\u0323\u0327\u05b0ิ้ก็ක්\u1161\u11a8가한ß½№ŉﷺ㌀㋀İ\U000e0101 .漢"
 
 
 @settings(deadline=None)

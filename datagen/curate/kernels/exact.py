@@ -53,9 +53,11 @@ def _normalise(data: Any, start: Any, stop: Any, folded: Any, tables: Any, out: 
                     state = _put(letter, look_up(letter, tables)[1], state, out)
         else:
             state = _put(point, flag, state, out)
+        # What nobody sees between two marks does not part them.
+        unseen = flag & EXPANDS and tables.longer[point, 0] == 0
+        if flag & MARK or (unseen and after_mark == at):
+            after_mark = at + size
         at += size
-        if flag & MARK:
-            after_mark = at
     _, begin, end = state
     return max(end - 1, 0) if end == begin else end
 

@@ -134,9 +134,11 @@ def read_text(
         else:
             state = _add(point, flag, state, tables, out)
         hashed, inside, place = state
+        # What nobody sees between two marks does not part them.
+        unseen = flag & EXPANDS and tables.longer[point, 0] == 0
+        if flag & MARK or (unseen and after_mark == at):
+            after_mark = at + size
         at += size
-        if flag & MARK:
-            after_mark = at
     out[place] = hashed
     place += inside
     for number in range(first, place):
