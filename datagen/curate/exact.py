@@ -31,15 +31,16 @@ def exact_keys(texts: Sequence[str]) -> Keys:
     """128-bit keys of the normalised texts: shape (n, 2), equal rows for equal texts."""
     parts = [text.encode(errors="replace") for text in texts]
     offsets = np.concatenate(([0], np.cumsum([len(part) for part in parts], dtype=np.int64)))
-    return _keys(np.frombuffer(b"".join(parts), np.uint8), offsets)
+    return keys_of_bytes(np.frombuffer(b"".join(parts), np.uint8), offsets)
 
 
 def exact_keys_arrow(texts: pa.Array) -> Keys:
     """The same for an Arrow array of strings, read where it lies; about 0.4 GB/s a core."""
-    return _keys(*arrow_bytes(texts))
+    return keys_of_bytes(*arrow_bytes(texts))
 
 
-def _keys(data: npt.NDArray[np.uint8], offsets: Offsets) -> Keys:
+def keys_of_bytes(data: npt.NDArray[np.uint8], offsets: Offsets) -> Keys:
+    """The same for UTF-8 bytes, and where each text begins in them (n + 1,)."""
     from datagen.curate.kernels.exact import normalised_keys
     from datagen.curate.kernels.words import tables
 

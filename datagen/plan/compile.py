@@ -240,10 +240,31 @@ class _Compiler:
         for index, draw in enumerate(draws):
             self.add(f"dedup/{draw.name}", "dedup", [last[draw], "clusters"], {"index": index})
 
-    def balance(self, draw: Draw) -> str:
+    def repeats(self, draws: Sequence[Draw], corpus: CorpusSpec) -> dict[Draw, str]:
+        """Shared passages and prompts, where the corpus asks for it; each draw's last step."""
+        last = {draw: f"dedup/{draw.name}" for draw in draws}
+        asked = {"line": corpus.repeated_lines, "paragraph": corpus.repeated_paragraphs}
+        passages = {kind: dump_spec(spec) for kind, spec in asked.items() if spec is not None}
+        if not passages and not corpus.same_prompts:
+            return last
+        arguments = {"passages": passages, "prompts": corpus.same_prompts}
+        order = [
+            self.add(f"passages/{draw.name}", "passages", [last[draw]], arguments) for draw in draws
+        ]
+        self.add("shared", "shared", order, {**arguments, "order": order})
+        return {
+            draw: self.add(
+                f"repeats/{draw.name}",
+                "repeats",
+                [last[draw], "shared"],
+                {**arguments, "recipe": draw.recipe},
+            )
+            for draw in draws
+        }
+
+    def balance(self, draw: Draw, final: str) -> str:
         """Equal classes, where the recipe asks for them; returns the step of the final records."""
         spec = self.workspace.recipe(draw.recipe).spec.balance
-        final = f"dedup/{draw.name}"
         if spec is None:
             return final
         arguments = {"spec": dump_spec(spec), "seed": self.request.seed}
@@ -311,7 +332,8 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
         compiler.generate(draw, pins[draw.source])
         last[draw] = compiler.curate(draw, corpus, benchmarks)
     compiler.dedup(draws, last, corpus)
-    final = {draw: compiler.balance(draw) for draw in draws}
+    curated = compiler.repeats(draws, corpus)
+    final = {draw: compiler.balance(draw, curated[draw]) for draw in draws}
     measured = [compiler.diversity(draw, final[draw]) for draw in draws]
     tokenizer = compiler.tokenizer
     rendered = [

@@ -11,10 +11,10 @@ from datagen import __version__
 from datagen.plan.steps import BuildPlan, Step
 from datagen.shards.manifest import ShardManifest, read_manifest
 from datagen.shards.parquet import FileEntry, read_batches
+from datagen.shards.sql import RECORD_KINDS
 from datagen.workspace.load import Workspace
 
 _SEED_REASONS = ("empty", "evaluation_item", "evaluation_split", "unknown_licence")
-_STAGES = ("generate", "filter", "decontaminate", "dedup", "balance")
 
 _DIVERSITY = (
     "records",
@@ -142,7 +142,7 @@ def _stages(plan: BuildPlan, manifests: Mapping[str, ShardManifest]) -> list[dic
                 {"recipe": source, "stage": "seeds", "kept": drawn.rows, "rejected": refused}
             )
     for draw in plan.draws:
-        for stage in _STAGES:
+        for stage in RECORD_KINDS:
             manifest = manifests.get(f"{stage}/{draw.name}")
             if manifest is not None:
                 facts.append(

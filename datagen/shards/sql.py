@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 HASH_BYTES = 1 << 30
-RECORD_KINDS = ("generate", "filter", "decontaminate", "dedup", "balance")
+RECORD_KINDS = ("generate", "filter", "decontaminate", "dedup", "repeats", "balance")
+FINAL_KINDS = ("balance", "repeats", "dedup")
+"""Kinds of the steps whose records may go into a build: the first one that a draw has."""
 VIEWS = (
     *("rows", "documents", "records", "rejects", "calls", "sources", "mixture", "steps"),
     *("counts", "clusters", "diversity", "histograms"),
@@ -135,15 +137,12 @@ def closure(build: Path, out: Path) -> list[FinishedStep]:
 
 
 def final_records(steps: Iterable[FinishedStep]) -> list[FinishedStep]:
-    """The steps whose records go into the build: balanced ones, else deduplicated ones."""
-    steps = list(steps)
-    balanced = {_draw(step) for step in steps if step.manifest.kind == "balance"}
-    return [
-        step
-        for step in steps
-        if step.manifest.kind == "balance"
-        or (step.manifest.kind == "dedup" and _draw(step) not in balanced)
-    ]
+    """The steps whose records go into the build: of each draw the last one."""
+    steps = [step for step in steps if step.manifest.kind in FINAL_KINDS]
+    finals: dict[str, FinishedStep] = {}
+    for step in sorted(steps, key=lambda step: FINAL_KINDS.index(step.manifest.kind)):
+        finals.setdefault(_draw(step), step)
+    return [step for step in steps if finals[_draw(step)] is step]
 
 
 def _draw(step: FinishedStep) -> str:

@@ -313,13 +313,31 @@ class DecontaminateSpec(Spec):
     min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 
+class RepeatedSpec(Spec):
+    """Passages that `min_documents` records share: cut from all but the one most worth keeping.
+
+    Shorter ones than `min_characters` stay. `recipes` are those whose texts are cut.
+    """
+
+    min_documents: Annotated[int, Field(ge=2)] = 6
+    min_characters: Positive = 25
+    recipes: Literal["all"] | Annotated[tuple[Name, ...], Field(min_length=1)] = "all"
+
+
 class CorpusSpec(Spec):
-    """filters/corpus/<name>.yaml: curation that looks at all records at once."""
+    """filters/corpus/<name>.yaml: curation that looks at all records at once.
+
+    `repeated_lines` and `repeated_paragraphs` cut texts; `same_prompts` keeps one conversation of
+    those that begin with the same question.
+    """
 
     name: Name
     title: str
     exact: bool = True
     minhash: MinhashSpec | None = MinhashSpec()
+    repeated_lines: RepeatedSpec | None = None
+    repeated_paragraphs: RepeatedSpec | None = None
+    same_prompts: bool = False
     decontaminate: DecontaminateSpec | None = DecontaminateSpec()
 
 

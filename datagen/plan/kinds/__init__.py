@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from datagen.plan.execute import StepContext
-from datagen.plan.kinds import balance, curation, dedup, diversity, generation, mixing, packing
+from datagen.plan.kinds import (
+    balance,
+    curation,
+    dedup,
+    diversity,
+    generation,
+    mixing,
+    packing,
+    repeats,
+)
 
 _SHARDS = (
     "datagen.record",
@@ -22,6 +31,16 @@ _BENCHMARKS = (
     "datagen.shards.sources",
 )
 _SIEVE = ("datagen.plan.kinds.sieve", "datagen.generate.stamp")
+
+_REPEATS = (
+    "datagen.plan.kinds.repeats",
+    "datagen.curate.exact",
+    "datagen.curate.kernels.exact",
+    "datagen.curate.kernels.words",
+    "datagen.curate.lines",
+    "datagen.curate.words",
+    *_SHARDS,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +167,24 @@ KINDS: Mapping[str, StepKind] = {
         partitions=dedup.dedup_partitions,
         run=dedup.run_dedup,
         code=("datagen.plan.kinds.dedup", *_SIEVE, *_SHARDS),
+    ),
+    "passages": StepKind(
+        partitions=repeats.passage_partitions,
+        run=repeats.run_passages,
+        code=_REPEATS,
+        libraries=("numpy", "xxhash"),
+    ),
+    "shared": StepKind(
+        partitions=repeats.shared_partitions,
+        run=repeats.run_shared,
+        code=_REPEATS,
+        libraries=("numpy",),
+    ),
+    "repeats": StepKind(
+        partitions=repeats.repeat_partitions,
+        run=repeats.run_repeats,
+        code=(*_REPEATS, *_SIEVE),
+        libraries=("numpy", "xxhash"),
     ),
     "balance": StepKind(
         partitions=balance.balance_partitions,

@@ -20,6 +20,7 @@ from datagen.pack.arrange import fits_row
 from datagen.plan.execute import StepContext
 from datagen.plan.kinds.sieve import shard
 from datagen.shards.parquet import read_batches, write_parquet
+from datagen.shards.sql import FINAL_KINDS
 from datagen.workspace.specs import MixtureSpec, OrderSpec
 
 Ints = npt.NDArray[np.int64]
@@ -207,7 +208,7 @@ def _values(context: StepContext, pool: _Pool, steps: Sequence[str], key: str) -
     values = np.full(len(pool.lengths), np.nan)
     for step in steps:
         name = step.removeprefix("tokens/")
-        finals = (f"balance/{name}", f"dedup/{name}")
+        finals = [f"{kind}/{name}" for kind in FINAL_KINDS]
         records = next(context.inputs[final] for final in finals if final in context.inputs)
         found = [
             _number(orjson.loads(cell).get(key))

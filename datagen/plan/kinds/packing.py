@@ -20,6 +20,7 @@ from datagen.record import Reject
 from datagen.shards.parquet import read_batches, write_parquet
 from datagen.shards.records import read_records, reject_batch
 from datagen.shards.schema import DOCUMENT_SCHEMA, REJECT_SCHEMA, TOKEN_ROW_SCHEMA
+from datagen.shards.sql import FINAL_KINDS
 from datagen.workspace.specs import TokenizerSpec
 
 _RENDER_RECORDS = 512
@@ -245,7 +246,7 @@ def _too_long(context: StepContext) -> list[Reject]:
         }
         if not lengths:
             continue
-        finals = (f"balance/{draw_name}", f"dedup/{draw_name}")
+        finals = [f"{kind}/{draw_name}" for kind in FINAL_KINDS]
         final = next(context.inputs[name] for name in finals if name in context.inputs)
         for record in read_records(final.paths()):
             if record.id in lengths:
