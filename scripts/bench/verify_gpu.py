@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+import verify_gpu_recipe
 from torch import Tensor
 
 from datagen.train.config import PRESETS, ModelConfig
@@ -381,6 +382,12 @@ def main() -> None:
     for vocabulary in (131_072, 5000):
         check_cross_entropy(vocabulary)
     check_model()
+    verify_gpu_recipe.check_nvfp4(report, error)
+    verify_gpu_recipe.check_recipe(report)
+    config = model_config()
+    batch = batch_of([[1, 2, 3, L, L + 1, 300]], config.vocabulary)
+    verify_gpu_recipe.check_mtp(report, config, batch)
+    verify_gpu_recipe.check_hf(report, config)
     if FAILURES:
         print(f"{len(FAILURES)} beyond their limit: {'; '.join(FAILURES)}")
         sys.exit(1)
