@@ -10,6 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from datagen.curate.kernels import compiled
 from datagen.curate.kernels.tokens import ALPHA, SPACE, SYMBOL, hash_codes
 
 _NEWLINE, _RETURN, _BULLET, _DASH, _STOP, _ELLIPSIS = 0x0A, 0x0D, 0x2022, 0x2D, 0x2E, 0x2026
@@ -38,7 +39,7 @@ def _table_size(count: Any) -> Any:
     return size
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def count_tokens(codes: Any, starts: Any, ends: Any, kinds: Any, stops: Any, longest: Any) -> Any:
     """(tokens not all symbols, their code points, tokens with a letter, stop words that occur).
 
@@ -72,7 +73,7 @@ def _ends_line(code: Any) -> Any:
     return 0x0A <= code <= 0x0D or code >= 0x1C
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def split_lines(codes: Any, kinds: Any, out: Any) -> Any:
     """Write a row a line of `str.splitlines`, without the white space around it; how many.
 
@@ -103,7 +104,7 @@ def split_lines(codes: Any, kinds: Any, out: Any) -> Any:
     return count
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def count_marked_lines(codes: Any, lines: Any) -> Any:
     """(lines that begin with a bullet or a dash, lines that end with an ellipsis)."""
     bullets, cut = 0, 0
@@ -119,7 +120,7 @@ def count_marked_lines(codes: Any, lines: Any) -> Any:
     return bullets, cut
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def count_written_lines(codes: Any, kinds: Any, stops: Any, short: Any) -> Any:
     """Of the lines between line feeds that are not blank: (all, those that end with one of
     `stops`, those of at most `short` code points, the code points of those seen before)."""
@@ -147,7 +148,7 @@ def count_written_lines(codes: Any, kinds: Any, stops: Any, short: Any) -> Any:
     return lines, stopped, shorter, repeated
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def count_parts(codes: Any, low: Any, high: Any, feeds: Any) -> Any:
     """Parts of codes[low:high] between runs of at least `feeds` line feeds: (all, those seen
     before, the code points of those)."""
@@ -175,7 +176,7 @@ def count_parts(codes: Any, low: Any, high: Any, feeds: Any) -> Any:
     return parts, again, repeated
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def hash_tokens(codes: Any, starts: Any, ends: Any, hashes: Any, sums: Any, powers: Any) -> None:
     """For each token its hash, and the polynomial sum and power that hash what tokens spell.
 
@@ -198,7 +199,7 @@ def _spread(value: Any) -> Any:
     return (value ^ value >> np.uint64(32)) | np.uint64(1)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def roll(rolled: Any, hashes: Any, done: Any, wanted: Any) -> None:
     """Hashes of `done` tokens in a row to hashes of `wanted`, in place."""
     for extra in range(done, wanted):
@@ -206,7 +207,7 @@ def roll(rolled: Any, hashes: Any, done: Any, wanted: Any) -> None:
             rolled[place] = rolled[place] * _ROLL + hashes[place + extra]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def roll_sums(rolled: Any, sums: Any, powers: Any, done: Any, wanted: Any) -> None:
     """Sums of what `done` tokens in a row spell to sums of what `wanted` do, in place."""
     for extra in range(done, wanted):
@@ -214,7 +215,7 @@ def roll_sums(rolled: Any, sums: Any, powers: Any, done: Any, wanted: Any) -> No
             rolled[place] = rolled[place] * powers[place + extra] + sums[place + extra]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def commonest(rolled: Any, grams: Any) -> Any:
     """(place, count) of the n-gram that is most common; of several the one that comes first."""
     size = _table_size(grams)
@@ -238,7 +239,7 @@ def commonest(rolled: Any, grams: Any) -> Any:
     return best, most
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def count_repeated(rolled: Any, starts: Any, ends: Any, n: Any) -> Any:
     """The code points in runs of n tokens that spell what an earlier run does, taken greedily."""
     grams = len(starts) - n + 1

@@ -12,6 +12,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from datagen.curate.kernels import compiled
+
 SPACE, LETTER, LOWER, DIGIT, OPEN, CLOSE, ALPHA, SYMBOL = 1, 2, 4, 8, 16, 32, 64, 128
 """Flags of a code point. LETTER: no affix rule knows it; LOWER: a full stop after it is a token;
 OPEN, CLOSE: always a token at a chunk's edge; SYMBOL: in datatrove's set of punctuation."""
@@ -29,7 +31,7 @@ def _mixed(value: Any) -> Any:
     return value ^ (value >> np.uint64(29))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def hash_codes(codes: Any, start: Any, end: Any) -> Any:
     """A 64-bit hash of codes[start:end], never 0."""
     value = np.uint64(end - start) * np.uint64(0x9E3779B97F4A7C15)
@@ -49,7 +51,7 @@ def _find(keys: Any, key: Any) -> Any:
     return slot
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def put(keys: Any, places: Any, key: Any, place: Any) -> None:
     """Set a key's place in an open table that has room for it."""
     slot = _find(keys, key)
@@ -197,7 +199,7 @@ def _emit_core(codes: Any, start: Any, end: Any, starts: Any, ends: Any, count: 
     return count + 1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def cut(
     codes: Any, kinds: Any, specials: Any, memo: Any, pairs: Any, starts: Any, ends: Any, new: Any
 ) -> Any:
