@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, get_type_hints
 
-from datagen.curate import chat, code, qa, quality, text
+from datagen.curate import chat, code, pii, qa, quality, text
 from datagen.curate.words import record_text
 from datagen.errors import DataError, DatagenError, WorkspaceError
 from datagen.record import Record
@@ -35,7 +35,7 @@ class Rule:
 
 
 HOUSE: Mapping[str, ModuleType] = MappingProxyType(
-    {"text": text, "qa": qa, "chat": chat, "code": code, "quality": quality}
+    {"text": text, "qa": qa, "chat": chat, "code": code, "quality": quality, "pii": pii}
 )
 """Prefix -> the module whose public functions are filters."""
 
@@ -133,6 +133,7 @@ def _public(module: ModuleType) -> dict[str, Callable[..., Any]]:
         if inspect.isfunction(value)
         and value.__module__ == module.__name__
         and not name.startswith("_")
+        and next(iter(inspect.signature(value).parameters), None) == "record"
     }
 
 

@@ -96,6 +96,7 @@ KINDS: Mapping[str, StepKind] = {
             "datagen.plan.kinds.curation",
             "datagen.curate.chain",
             "datagen.curate.text",
+            "datagen.curate.pii",
             "datagen.curate.qa",
             "datagen.curate.chat",
             "datagen.curate.code",
