@@ -29,6 +29,7 @@ _COMMANDS = {
     "verify": ("look", "Check every hash of a build and what it rests on."),
     "gc": ("look", "Drop steps that no latest build needs; never the ledger."),
     "dedup": ("tables", "Drop exact and near duplicates from tables of your own."),
+    "decontaminate": ("tables", "Take benchmark questions out of tables of your own."),
     "card": ("share", "Print the dataset card of a build."),
     "publish": ("share", "Upload a build and its card to Hugging Face."),
     "train": ("training", "Train a model on a build's token shards."),

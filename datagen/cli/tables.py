@@ -1,4 +1,4 @@
-"""`dedup`: a filter by itself, on tables that need no workspace."""
+"""`dedup`, `decontaminate`: filters by themselves, on tables that need no workspace."""
 
 from __future__ import annotations
 
@@ -135,5 +135,80 @@ def dedup_command(
         click.echo(f"{report.mended:,} rows were no UTF-8: what is none became U+FFFD")
     if report.finished:
         click.echo("finished before: the inputs are unchanged, nothing was done again")
+    for entry in report.files:
+        click.echo(str(out_dir / entry.path))
+
+
+@click.command(name="decontaminate")
+@table_options
+@click.option(
+    "--benchmarks",
+    "benchmarks_dir",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of benchmark manifests (YAML).",
+)
+@click.option("--benchmark", "names", multiple=True, help="Only this one of them; repeatable.")
+@click.option(
+    "--min-coverage",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of a question's 13-word n-grams that counts.",
+)
+@click.option(
+    "--on-hit",
+    type=click.Choice(["drop", "cut"]),
+    default="drop",
+    show_default=True,
+    help="Drop the row, or cut the span out of its text.",
+)
+@json_option
+def decontaminate_command(
+    inputs: tuple[Path, ...],
+    id_field: str,
+    text_field: str,
+    out_dir: Path,
+    workers: int | None,
+    benchmarks_dir: Path,
+    names: tuple[str, ...],
+    min_coverage: float,
+    on_hit: str,
+    as_json: bool,
+) -> None:
+    """Take out of INPUTS (Parquet, JSON lines, folders) what holds a benchmark's questions.
+
+    Writes the kept rows in the form of each input, and hits.parquet: id, benchmark, item, tier,
+    coverage, start, end (characters of the text).
+    """
+    from dataclasses import asdict
+
+    from datagen.curate.benchmarks import find_benchmarks
+    from datagen.curate.decontaminate_tables import decontaminate_tables
+    from datagen.plan.execute import lock
+    from datagen.plan.progress import Progress
+    from datagen.shards.tables import find_tables
+    from datagen.workspace.specs import DecontaminateSpec
+
+    tables = find_tables(inputs, id_field=id_field, text_field=text_field)
+    benchmarks = find_benchmarks(benchmarks_dir, names)
+    spec = DecontaminateSpec.model_validate({"min_coverage": min_coverage, "on_hit": on_hit})
+    with lock(out_dir, wait=False, progress=Progress(quiet=True)):
+        report = decontaminate_tables(tables, benchmarks, out_dir, spec, workers=workers or cores())
+    if as_json:
+        files = [str(out_dir / entry.path) for entry in report.files]
+        print_json({**asdict(report), "files": files})
+        return
+    columns = ["rows", "kept", "dropped", "cut", "hits", "items", "MB of text"]
+    figures = [report.rows, report.kept, report.dropped, report.cut, report.hits, report.items]
+    print_table(columns, [[*figures, report.text_bytes / 1e6]], right=columns)
+    for benchmark, tiers in report.tiers.items():
+        click.echo(f"{benchmark}: {', '.join(f'{n:,} {tier}' for tier, n in tiers.items())}")
+    if report.formulas:
+        click.echo(f"{report.formulas:,} items are forms of words here: found in too many texts")
+    if report.mended:
+        click.echo(f"{report.mended:,} rows were no UTF-8: what is none became U+FFFD")
+    if not report.read:
+        click.echo("every input was looked through before and is unchanged")
     for entry in report.files:
         click.echo(str(out_dir / entry.path))

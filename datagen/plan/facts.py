@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datagen import __version__
+from datagen.plan.execute import merge_figures
 from datagen.plan.steps import BuildPlan, Step
 from datagen.shards.manifest import ShardManifest, read_manifest
 from datagen.shards.parquet import FileEntry, read_batches
@@ -168,11 +169,14 @@ def _diversity(figures: Mapping[str, Any]) -> dict[str, Any]:
 def _corpus(plan: BuildPlan, manifests: Mapping[str, ShardManifest]) -> dict[str, Any]:
     clusters = plan.step("clusters").arguments
     facts: dict[str, Any] = {"exact": clusters["exact"], "minhash": clusters["minhash"]}
+    found: dict[str, Any] = {}
     for step in plan.steps:
         if step.kind == "decontaminate":
             facts["decontaminate"] = {
                 **step.arguments["spec"],
                 "benchmarks": sorted(step.arguments["benchmarks"]),
             }
-            break
+            found = merge_figures(found, manifests[step.name].extra.get("contamination", {}))
+    if found:
+        facts["contamination"] = found
     return facts

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datagen.curate.benchmarks import manifest_patterns
 from datagen.errors import DataError, WorkspaceError
 from datagen.plan.fingerprint import fingerprint
 from datagen.shards.hub import read_hub
@@ -171,7 +172,8 @@ def _count_file(path: Path) -> int | None:
 def pin_benchmark(workspace: Workspace, profile: Loaded[ProfileSpec], name: str) -> dict[str, Any]:
     """A benchmark's fields and the hashes of its items' files, as a step's argument."""
     loaded = workspace.benchmark(name)
-    patterns = profile.spec.benchmark_files.get(name, loaded.spec.files)
+    beside = manifest_patterns(loaded, workspace.root)
+    patterns = profile.spec.benchmark_files.get(name, beside)
     where = (
         profile.where("benchmark_files", name)
         if name in profile.spec.benchmark_files

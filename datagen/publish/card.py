@@ -293,7 +293,16 @@ def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 def _settings(corpus: Mapping[str, Any]) -> str:
     if not corpus:
         return "Neither ran."
-    return _table(["setting", "value"], [(name, str(corpus[name])) for name in sorted(corpus)])
+    names = sorted(corpus.keys() - {"contamination"})
+    settings = _table(["setting", "value"], [(name, str(corpus[name])) for name in names])
+    found = [
+        (benchmark, tier, str(count))
+        for benchmark, tiers in sorted(corpus.get("contamination", {}).items())
+        for tier, count in sorted(tiers.items())
+    ]
+    if not found:
+        return settings
+    return f"{settings}\n\n{_table(['benchmark', 'found by', 'items'], found)}"
 
 
 def _diversity(lines: Sequence[DiversityFact]) -> str:

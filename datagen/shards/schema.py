@@ -85,6 +85,21 @@ CLUSTER_SCHEMA = pa.schema(
 """What dedup decided on a record: `cluster` is the id of the record kept in its place, its own
 where it is kept; `similarity` is that with the record kept."""
 
+CONTAMINATION_SCHEMA = pa.schema(
+    [
+        ("record_id", pa.string()),
+        ("generator", pa.string()),
+        ("source", pa.string()),
+        ("benchmark", pa.string()),
+        ("item", pa.string()),
+        ("tier", pa.string()),
+        ("coverage", pa.float64()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+    ]
+)
+"""A benchmark item found in a record: how, how much of it, between which characters of its text."""
+
 DIVERSITY_SCHEMA = pa.schema(
     [
         ("generator", pa.string()),

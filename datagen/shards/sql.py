@@ -22,6 +22,7 @@ from datagen.shards.records import json_text
 from datagen.shards.schema import (
     CALL_SCHEMA,
     CLUSTER_SCHEMA,
+    CONTAMINATION_SCHEMA,
     DIVERSITY_SCHEMA,
     HISTOGRAM_SCHEMA,
     RECORD_SCHEMA,
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 HASH_BYTES = 1 << 30
-RECORD_KINDS = ("generate", "filter", "decontaminate", "dedup", "semantic", "repeats", "balance")
-FINAL_KINDS = ("balance", "repeats", "semantic", "dedup")
+RECORD_KINDS = ("generate", "filter", "decontaminate", "dedup", "repeats", "balance")
+FINAL_KINDS = ("balance", "repeats", "dedup")
 """Kinds of the steps whose records may go into a build: the first one that a draw has."""
 VIEWS = (
     *("rows", "documents", "records", "rejects", "calls", "sources", "mixture", "steps"),
-    *("counts", "clusters", "diversity", "histograms"),
+    *("counts", "contamination", "clusters", "diversity", "histograms"),
 )
 
 _MIXTURE_SCHEMA = pa.schema(
@@ -94,6 +95,7 @@ _VIEW_SQL = {
         UNION ALL
         SELECT nullif(generator, ''), source, split_part(stage, '/', 1), status, reason, count(*)
         FROM internal.rejects GROUP BY ALL""",
+    "contamination": "SELECT * EXCLUDE (step, file) FROM internal.contamination",
     "clusters": "SELECT * EXCLUDE (step, file) FROM internal.clusters",
     "diversity": "SELECT * EXCLUDE (step, file) FROM internal.diversity",
     "histograms": "SELECT * EXCLUDE (step, file) FROM internal.histograms",
@@ -261,6 +263,7 @@ def _relations(steps: list[FinishedStep]) -> dict[str, Any]:
         "rejects": _dataset(steps, "rejects", REJECT_SCHEMA),
         "calls": _dataset(steps, "calls", CALL_SCHEMA),
         "seeds": _dataset([s for s in steps if s.manifest.kind == "seeds"], "shards", SEED_SCHEMA),
+        "contamination": _dataset(steps, "contamination", CONTAMINATION_SCHEMA),
         "clusters": _dataset(joined, "shards", CLUSTER_SCHEMA),
         "diversity": _dataset(measured, "shards", DIVERSITY_SCHEMA),
         "histograms": _dataset(measured, "histograms", HISTOGRAM_SCHEMA),

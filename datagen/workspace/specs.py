@@ -14,8 +14,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_+.-]*(/[a-z0-
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Positive = Annotated[int, Field(gt=0)]
-
-HASHED_TFIDF = "datagen.curate.semantic:hashed_tfidf"
+Share = Annotated[float, Field(ge=0, le=1)]
 
 TIMEOUT_S = 600.0
 """How long a request may take where a profile says nothing of it."""
@@ -106,7 +105,11 @@ class BenchmarkFields(Spec):
 
 
 class BenchmarkSpec(Spec):
-    """manifests/benchmarks/<name>.yaml: an evaluation set that training data must not contain."""
+    """manifests/benchmarks/<name>.yaml: an evaluation set that training data must not contain.
+
+    `files` lie beside the manifest, else below the workspace. A `hub` may be an id alone, its
+    `revision` beside it and its split that of the benchmark.
+    """
 
     name: Name
     licence: str
@@ -115,6 +118,15 @@ class BenchmarkSpec(Spec):
     split: str = "test"
     fields: BenchmarkFields
     short_items: Literal["exact", "ignore"] = "exact"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_hub(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("hub"), str):
+            return values
+        rest = {name: value for name, value in values.items() if name != "revision"}
+        pin = {"id": values["hub"], "revision": values.get("revision")}
+        return {**rest, "hub": {**pin, "split": values.get("split", "test")}}
 
     @model_validator(mode="after")
     def _has_place(self) -> BenchmarkSpec:
@@ -308,11 +320,21 @@ class MinhashSpec(Spec):
 
 
 class DecontaminateSpec(Spec):
-    """n-gram decontamination: which benchmarks, how long a span, how much of it."""
+    """Decontamination: which benchmarks, how much of a question, and what becomes of a hit.
+
+    `cut_coverage` and `near_coverage` are shares of a question's words, in runs of eight or in
+    order. What is found in more than `formula_texts` texts, and in `formula_share` of all, without
+    its answer is a form of words.
+    """
 
     benchmarks: Literal["all"] | tuple[Name, ...] = "all"
-    ngram_words: Positive = 13
-    min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.5
+    ngram_words: Annotated[int, Field(ge=8)] = 13
+    min_coverage: Share = 0.5
+    cut_coverage: Share = 0.6
+    near_coverage: Share = 0.8
+    formula_texts: Positive = 10
+    formula_share: Share = 0.001
+    on_hit: Literal["drop", "cut"] = "drop"
 
 
 class RepeatedSpec(Spec):
@@ -326,31 +348,6 @@ class RepeatedSpec(Spec):
     recipes: Literal["all"] | Annotated[tuple[Name, ...], Field(min_length=1)] = "all"
 
 
-class SemanticSpec(Spec):
-    """Semantic dedup: texts whose vectors have this cosine, compared within k-means clusters.
-
-    Vectors come from `model`, a role of the profile whose server answers /v1/embeddings, or else
-    from `encoder`, a function of texts. `weighted` weighs a dimension by how few records have it;
-    left out, that is so for the house's own encoder.
-    """
-
-    encoder: str = HASHED_TFIDF
-    model: str | None = None
-    clusters: Positive = 64
-    threshold: Annotated[float, Field(gt=0, le=1)] = 0.95
-    max_characters: Positive = 8000
-    weighted: bool | None = None
-    seed: int = 1
-
-    @model_validator(mode="before")
-    @classmethod
-    def _weighs_counts(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("weighted") is None:
-            own = not given.get("model") and given.get("encoder") in (None, HASHED_TFIDF)
-            return {**given, "weighted": own}
-        return given
-
-
 class CorpusSpec(Spec):
     """filters/corpus/<name>.yaml: curation that looks at all records at once.
 
@@ -362,7 +359,6 @@ class CorpusSpec(Spec):
     title: str
     exact: bool = True
     minhash: MinhashSpec | None = MinhashSpec()
-    semantic: SemanticSpec | None = None
     repeated_lines: RepeatedSpec | None = None
     repeated_paragraphs: RepeatedSpec | None = None
     same_prompts: bool = False
@@ -470,7 +466,7 @@ class ProfileSpec(Spec):
     max_seeds: dict[str, Positive] = {}
     seeds_per_shard: Positive = 256
     rows_per_shard: Positive = 4096
-    max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_failed_share: Share = 0.01
     allow_licences: tuple[str, ...] = ()
 
 

@@ -23,7 +23,8 @@ from datatrove.pipeline.decont import NGramsDecontConfig, NGramsDecontFilter, NG
 from datatrove.utils.logging import logger
 from datatrove.utils.word_tokenizers import load_word_tokenizer
 
-from datagen.curate.decontaminate import BenchmarkIndex, find_hits, load_benchmarks
+from datagen.curate.decontaminate import find_hits
+from datagen.curate.questions import BenchmarkIndex, load_benchmarks
 from datagen.shards.sources import SourceFile
 from datagen.workspace.specs import BenchmarkSpec, DecontaminateSpec
 

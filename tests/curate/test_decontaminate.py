@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from datagen.curate.decontaminate import BenchmarkIndex, Hit, find_hits, load_benchmarks
+from datagen.curate.decontaminate import Hit, find_hits
+from datagen.curate.questions import BenchmarkIndex, load_benchmarks
 from datagen.curate.words import word_form
 from datagen.errors import DataError
 from datagen.shards.sources import SourceFile
@@ -79,34 +80,124 @@ def only(text: str, index: BenchmarkIndex) -> Hit:
 
 
 @pytest.mark.parametrize(
-    "plant",
+    ("plant", "tier"),
     [
-        LONG,
-        LONG.upper(),
-        LONG.replace(" ", "\n "),
-        f"“{LONG}”".replace(";", " —"),
-        " ".join(LONG.split()[:22]),
-        " ".join(LONG.split()[8:]),
-        f"Question: {LONG}\nA. 48\nB. 45\nAnswer: A",
+        (LONG, "question"),
+        (LONG.upper(), "question"),
+        (LONG.replace(" ", "\n "), "question"),
+        (f"“{LONG}”".replace(";", " —"), "question"),
+        (" ".join(LONG.split()[:23]), "ngram_13"),
+        (" ".join(LONG.split()[8:]), "ngram_13"),
+        (" ".join(LONG.split()[:20]), "ngram_8"),
+        (LONG.replace("adds", "puts in").replace("stand", "grow"), "ngram_8"),
+        (f"Question: {LONG}\nA. 48\nB. 45\nAnswer: A", "question_answer"),
+        (f"Q. {LONG}\n50, 45, forty-five and a half, or 48?", "options"),
     ],
 )
-def test_a_long_question_is_found_however_it_is_set(plant: str, index: BenchmarkIndex) -> None:
+def test_a_long_question_is_found_however_it_is_set(
+    plant: str, tier: str, index: BenchmarkIndex
+) -> None:
     for text in (plant, f"{PROSE} {plant}", f"{PROSE}\n\n{plant}\n\n{PROSE}"):
         hit = only(text, index)
-        assert (hit.benchmark, hit.item, hit.tier) == ("quiz", "quiz.jsonl#0", "ngram")
-        assert hit.coverage >= 0.5
+        assert (hit.benchmark, hit.item, hit.tier) == ("quiz", "quiz.jsonl#0", tier)
+        assert (hit.coverage == 1) == (not tier.startswith("ngram"))
         found = word_form(text[hit.start : hit.end])
         assert found in word_form(plant)
         assert len(found.split()) >= 13
 
 
+def test_another_number_makes_another_question(tmp_path: Path) -> None:
+    numbers = LONG.replace("forty", "40").replace("five", "5")
+    index = load_benchmarks(
+        [(spec_of(), [write(tmp_path / "quiz.jsonl", [{**ITEMS[0], "question": numbers}])])],
+        DecontaminateSpec(),
+    )
+    assert only(numbers.replace("stand", "grow"), index).coverage >= 0.5
+    assert find_hits([numbers.replace("40", "70"), numbers.replace("5", "6")], index) == [[], []]
+
+
+def test_a_program_is_found_by_its_tokens(tmp_path: Path) -> None:
+    prompt = (
+        "from typing import List\n\ndef running_gap(numbers: List[float], limit: float) -> bool:\n"
+        '    """Say whether two neighbours in the list lie further apart than allowed."""\n'
+    )
+    solution = (
+        "    for left, right in zip(numbers, numbers[1:]):\n"
+        "        if abs(left - right) > limit:\n            return True\n    return False\n"
+    )
+    rows = [{"prompt": prompt, "solution": solution}]
+    spec = spec_of(fields={"question": "prompt", "answer": "solution"})
+    index = load_benchmarks([(spec, [write(tmp_path / "c.jsonl", rows)])], DecontaminateSpec())
+    bare = prompt.split('    """')[0] + solution.replace("    ", "\t")
+    assert only(f"{PROSE}\n{bare}\n{PROSE}", index).tier == "code"
+    assert only(prompt + "    pass", index).tier == "question"
+    assert find_hits([solution, f"def other(numbers, limit):\n{solution}"], index) == [[], []]
+
+
+def test_what_an_item_quotes_is_not_its_question(tmp_path: Path) -> None:
+    asked = "Which of these aims did the writer of the letter most likely hope to reach by it?"
+    told = f"This question refers to the following information.\n{PROSE} {PROSE}\n{asked}"
+    rows = [{"question": told}, {"question": f"“{PROSE}” In what year was this written down?"}]
+    file = write(tmp_path / "quiz.jsonl", rows)
+    index = load_benchmarks(
+        [(spec_of(fields={"question": "question"}), [file])], DecontaminateSpec()
+    )
+    assert find_hits([f"{PROSE} {PROSE}"], index) == [[]]
+    assert [hit.item for hit in find_hits([told], index)[0]] == ["quiz.jsonl#0"]
+
+
+def test_a_short_question_that_longer_ones_end_with_needs_its_answer(tmp_path: Path) -> None:
+    stems = [f"Stone {i} lies on a scale beside {i} feathers." for i in range(8)]
+    short = "Which statement is an inference?"
+    rows = [{"question": f"{stem} {short}", "answer": "none"} for stem in stems]
+    rows.append({"question": short, "answer": "the scale is broken"})
+    fields = {"question": "question", "answer": "answer"}
+    file = write(tmp_path / "quiz.jsonl", rows)
+    index = load_benchmarks([(spec_of(fields=fields), [file])], DecontaminateSpec())
+    assert find_hits([f"{PROSE}\n{short}\n{PROSE}"], index) == [[]]
+    assert only(f"{PROSE}\n{short} The scale is broken.", index).item == "quiz.jsonl#8"
+
+
+def test_questions_of_two_words_need_their_answer_or_are_all_there_is(
+    index: BenchmarkIndex,
+) -> None:
+    assert only("Name it", index).tier == "question"
+    hit = only(f"{PROSE} Name it: {PROSE}", index)
+    assert (hit.item, hit.tier) == ("quiz.jsonl#5", "question_answer")
+
+
+@pytest.mark.parametrize(
+    ("language", "question"),
+    [
+        ("zh", "黑豹队的防守在超级碗比赛中一共丢了多少分而且排名第几"),
+        ("ar", "كم عدد النقاط التي خسرها دفاع فريق الفهود في المباراة النهائية من الموسم الماضي"),
+        ("th", "ทีมแพนเทอร์เสียแต้มให้แก่ทีมคู่แข่งไปทั้งหมดกี่แต้มในฤดูกาลนั้น"),
+    ],
+)
+def test_other_languages_are_found(language: str, question: str, tmp_path: Path) -> None:
+    rows = [{"question": question, "answer": "308"}]
+    file = write(tmp_path / f"{language}.jsonl", rows)
+    fields = {"question": "question", "answer": "answer"}
+    index = load_benchmarks([(spec_of(fields=fields), [file])], DecontaminateSpec())
+    for text in (question, f"{PROSE} {question}? 308", f"{question[:-4]}"):
+        assert only(text, index).coverage >= 0.5
+
+
+@pytest.mark.parametrize("word", ["tulips", "a", "花"])
+def test_a_text_of_one_word_and_one_of_many_are_read(word: str, index: BenchmarkIndex) -> None:
+    many = " ".join(f"w{number}" for number in range(200_000))
+    assert find_hits([(word + " ") * 300_000, many, ""], index) == [[], [], []]
+    found = find_hits([f"{many}\n{LONG}\n{(word + ' ') * 100_000}"], index)[0]
+    assert [hit.tier for hit in found] == ["question"]
+
+
 def test_coverage_decides_and_is_that_of_the_question(index: BenchmarkIndex) -> None:
     words = LONG.split()
-    grams = len(words) - 12
     for kept in range(13, len(words) + 1):
         (hits,) = find_hits([" ".join(words[:kept])], index)
-        share = (kept - 12) / grams
-        assert [hit.coverage for hit in hits] == ([share] if share >= 0.5 else [])
+        grams, share = (kept - 12) / (len(words) - 12), kept / len(words)
+        expected = [grams] if grams >= 0.5 else [share] if share >= 0.6 else []
+        assert [hit.coverage for hit in hits] == expected
 
 
 @pytest.mark.parametrize(
@@ -119,6 +210,11 @@ def test_coverage_decides_and_is_that_of_the_question(index: BenchmarkIndex) -> 
         ("Q: The sun is responsible for\nA) puppies\nB) plants", 2, "question"),
         ("Which statement is true? The moon orbits the earth.", 4, "question_answer"),
         ("Which statement is true?\nA: lead sinks\nB: iron floats on mercury", 3, "question"),
+        (
+            "Which statement is true?\nA: lead floats on water\nB: iron floats on mercury",
+            3,
+            "options",
+        ),
     ],
 )
 def test_short_questions_are_found_whole(
@@ -172,7 +268,7 @@ def test_short_items_can_be_ignored(tmp_path: Path) -> None:
     spec = spec_of(short_items="ignore")
     index = load_benchmarks([(spec, [file])], DecontaminateSpec())
     assert find_hits(["Which gas do plants take in?"], index) == [[]]
-    assert only(LONG, index).tier == "ngram"
+    assert only(LONG, index).tier == "question"
 
 
 def test_options_in_columns_letters_and_parquet(tmp_path: Path) -> None:
