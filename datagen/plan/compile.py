@@ -20,6 +20,7 @@ from datagen.plan.arguments import (
     model_identity,
 )
 from datagen.plan.audit import audit_arguments, audit_names
+from datagen.plan.corpus_steps import repeat_steps, semantic_steps
 from datagen.plan.draws import draws_of, mixtures_of, model_roles
 from datagen.plan.fingerprint import code_version, fingerprint
 from datagen.plan.kinds import KINDS
@@ -240,28 +241,6 @@ class _Compiler:
         for index, draw in enumerate(draws):
             self.add(f"dedup/{draw.name}", "dedup", [last[draw], "clusters"], {"index": index})
 
-    def repeats(self, draws: Sequence[Draw], corpus: CorpusSpec) -> dict[Draw, str]:
-        """Shared passages and prompts, where the corpus asks for it; each draw's last step."""
-        last = {draw: f"dedup/{draw.name}" for draw in draws}
-        asked = {"line": corpus.repeated_lines, "paragraph": corpus.repeated_paragraphs}
-        passages = {kind: dump_spec(spec) for kind, spec in asked.items() if spec is not None}
-        if not passages and not corpus.same_prompts:
-            return last
-        arguments = {"passages": passages, "prompts": corpus.same_prompts}
-        order = [
-            self.add(f"passages/{draw.name}", "passages", [last[draw]], arguments) for draw in draws
-        ]
-        self.add("shared", "shared", order, {**arguments, "order": order})
-        return {
-            draw: self.add(
-                f"repeats/{draw.name}",
-                "repeats",
-                [last[draw], "shared"],
-                {**arguments, "recipe": draw.recipe},
-            )
-            for draw in draws
-        }
-
     def balance(self, draw: Draw, final: str) -> str:
         """Equal classes, where the recipe asks for them; returns the step of the final records."""
         spec = self.workspace.recipe(draw.recipe).spec.balance
@@ -286,9 +265,9 @@ class _Compiler:
         )
 
 
-def corpus_of(workspace: Workspace, mixture: Loaded[MixtureSpec]) -> CorpusSpec:
+def corpus_of(workspace: Workspace, mixture: Loaded[MixtureSpec]) -> Loaded[CorpusSpec]:
     """The corpus-wide curation that a mixture names."""
-    return workspace.corpus(mixture.spec.corpus, mixture.where("corpus")).spec
+    return workspace.corpus(mixture.spec.corpus, mixture.where("corpus"))
 
 
 def _benchmarks(compiler: _Compiler, corpus: CorpusSpec) -> dict[str, Any]:
@@ -322,7 +301,8 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
     mixture = mixtures[0]
     texts = draws_of(workspace, mixtures)
     draws = list(dict.fromkeys(draw for found in texts.values() for draw in found))
-    corpus = corpus_of(workspace, mixture)
+    loaded_corpus = corpus_of(workspace, mixture)
+    corpus = loaded_corpus.spec
     benchmarks = _benchmarks(compiler, corpus)
     last: dict[Draw, str] = {}
     pins: dict[str, SourcePin] = {}
@@ -332,7 +312,9 @@ def compile_plan(workspace: Workspace, request: BuildRequest) -> BuildPlan:
         compiler.generate(draw, pins[draw.source])
         last[draw] = compiler.curate(draw, corpus, benchmarks)
     compiler.dedup(draws, last, corpus)
-    curated = compiler.repeats(draws, corpus)
+    deduplicated = {draw: f"dedup/{draw.name}" for draw in draws}
+    different = semantic_steps(compiler.add, workspace, profile, deduplicated, loaded_corpus)
+    curated = repeat_steps(compiler.add, different, corpus)
     final = {draw: compiler.balance(draw, curated[draw]) for draw in draws}
     measured = [compiler.diversity(draw, final[draw]) for draw in draws]
     tokenizer = compiler.tokenizer

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 HASH_BYTES = 1 << 30
-RECORD_KINDS = ("generate", "filter", "decontaminate", "dedup", "repeats", "balance")
-FINAL_KINDS = ("balance", "repeats", "dedup")
+RECORD_KINDS = ("generate", "filter", "decontaminate", "dedup", "semantic", "repeats", "balance")
+FINAL_KINDS = ("balance", "repeats", "semantic", "dedup")
 """Kinds of the steps whose records may go into a build: the first one that a draw has."""
 VIEWS = (
     *("rows", "documents", "records", "rejects", "calls", "sources", "mixture", "steps"),

@@ -16,6 +16,8 @@ Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+HASHED_TFIDF = "datagen.curate.semantic:hashed_tfidf"
+
 TIMEOUT_S = 600.0
 """How long a request may take where a profile says nothing of it."""
 
@@ -348,6 +350,31 @@ class RepeatedSpec(Spec):
     recipes: Literal["all"] | Annotated[tuple[Name, ...], Field(min_length=1)] = "all"
 
 
+class SemanticSpec(Spec):
+    """Semantic dedup: texts whose vectors have this cosine, compared within k-means clusters.
+
+    Vectors come from `model`, a role of the profile whose server answers /v1/embeddings, or else
+    from `encoder`, a function of texts. `weighted` weighs a dimension by how few records have it;
+    left out, that is so for the house's own encoder.
+    """
+
+    encoder: str = HASHED_TFIDF
+    model: str | None = None
+    clusters: Positive = 64
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.95
+    max_characters: Positive = 8000
+    weighted: bool | None = None
+    seed: int = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weighs_counts(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("weighted") is None:
+            own = not given.get("model") and given.get("encoder") in (None, HASHED_TFIDF)
+            return {**given, "weighted": own}
+        return given
+
+
 class CorpusSpec(Spec):
     """filters/corpus/<name>.yaml: curation that looks at all records at once.
 
@@ -359,6 +386,7 @@ class CorpusSpec(Spec):
     title: str
     exact: bool = True
     minhash: MinhashSpec | None = MinhashSpec()
+    semantic: SemanticSpec | None = None
     repeated_lines: RepeatedSpec | None = None
     repeated_paragraphs: RepeatedSpec | None = None
     same_prompts: bool = False

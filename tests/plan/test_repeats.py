@@ -35,9 +35,8 @@ def build(tiny: Tiny, **corpus: Any) -> None:
     assert ran.code == 0, ran.err
 
 
-@pytest.mark.parametrize("kind", ["repeated_lines", "repeated_paragraphs"])
-def test_a_shared_passage_stays_in_one_record(shop: Tiny, kind: str) -> None:
-    build(shop, **{kind: {"min_documents": 7}})
+def test_a_shared_passage_stays_in_one_record(shop: Tiny) -> None:
+    build(shop, repeated_paragraphs={"min_documents": 7})
     found = rows(
         shop,
         f"SELECT contains(text, '{FOOTER}') AS footer, metadata->>'cut_characters' AS cut, "

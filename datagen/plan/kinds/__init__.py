@@ -15,6 +15,7 @@ from datagen.plan.kinds import (
     mixing,
     packing,
     repeats,
+    semantic,
 )
 
 _SHARDS = (
@@ -32,6 +33,14 @@ _BENCHMARKS = (
 )
 _SIEVE = ("datagen.plan.kinds.sieve", "datagen.generate.stamp")
 
+_SEMANTIC = (
+    "datagen.plan.kinds.semantic",
+    "datagen.curate.exact",
+    "datagen.curate.semantic",
+    "datagen.curate.kernels.words",
+    "datagen.curate.words",
+    *_SHARDS,
+)
 _REPEATS = (
     "datagen.plan.kinds.repeats",
     "datagen.curate.exact",
@@ -171,6 +180,29 @@ KINDS: Mapping[str, StepKind] = {
         partitions=dedup.dedup_partitions,
         run=dedup.run_dedup,
         code=("datagen.plan.kinds.dedup", *_SIEVE, *_SHARDS),
+    ),
+    "vectors": StepKind(
+        partitions=semantic.vector_partitions,
+        run=semantic.run_vectors,
+        code=(*_SEMANTIC, "datagen.llm.embeddings"),
+        libraries=("numpy",),
+    ),
+    "centroids": StepKind(
+        partitions=semantic.one_partition,
+        run=semantic.run_centroids,
+        code=(*_SEMANTIC, "datagen.curate.diversity"),
+        libraries=("numpy", "xxhash"),
+    ),
+    "alike": StepKind(
+        partitions=semantic.alike_partitions,
+        run=semantic.run_alike,
+        code=_SEMANTIC,
+        libraries=("numpy",),
+    ),
+    "semantic": StepKind(
+        partitions=semantic.semantic_partitions,
+        run=semantic.run_semantic,
+        code=("datagen.plan.kinds.semantic", *_SIEVE, *_SHARDS),
     ),
     "passages": StepKind(
         partitions=repeats.passage_partitions,
