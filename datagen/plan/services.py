@@ -81,6 +81,20 @@ class Services:
             await client.close()
             self.requests_sent += client.requests_sent
 
+    def vector_endpoints(self, model: ModelSpec, role: str) -> list[EndpointSpec]:
+        """Where a model gives vectors: the profile's endpoints alone.
+
+        The override is a teacher's, and the embedded server only chats.
+        """
+        served = self.profile.spec.models.get(role)
+        if served is None or not served.endpoints:
+            raise WorkspaceError(
+                f"model {model.name!r} has no endpoint that gives vectors",
+                where=self.profile.where("models", role),
+                fix="give it 'endpoints:' in the profile, or use an 'encoder'",
+            )
+        return list(served.endpoints)
+
     def endpoints(self, model: ModelSpec, role: str) -> list[EndpointSpec]:
         """Where a model answers: the override, the profile's endpoints, or the embedded server."""
         if self._endpoint is not None:

@@ -133,3 +133,12 @@ def test_what_is_not_there_is_said(shop: Tiny) -> None:
         shop.change("filters/corpus/corpus.yaml", semantic=semantic)
         ran = shop.run("build", "--mixture", "small", "--quiet")
         assert ran.code == 2 and said in ran.err
+
+
+def test_a_model_without_an_endpoint_gives_no_vectors(shop: Tiny) -> None:
+    pin = {"name": "vectors", "title": "Vectors", "licence": "MIT", "served_as": "vectors"}
+    shop.write("manifests/models/vectors.yaml", pin)
+    shop.change("datagen.yaml", profiles__here__models={"embedder": {"model": "vectors"}})
+    shop.change("filters/corpus/corpus.yaml", semantic={"model": "embedder"})
+    ran = shop.run("build", "--mixture", "small", "--quiet")
+    assert ran.code == 2 and "no endpoint that gives vectors" in ran.err

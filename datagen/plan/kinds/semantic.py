@@ -81,7 +81,7 @@ def _encode(context: StepContext, spec: SemanticSpec, texts: Sequence[str]) -> V
         model = services.workspace.model(served.model).spec
         return embed(
             texts,
-            endpoints=services.endpoints(model, spec.model),
+            endpoints=services.vector_endpoints(model, spec.model),
             served_as=model.served_as,
             timeout_s=served.timeout_s,
         )
