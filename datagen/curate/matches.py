@@ -35,6 +35,11 @@ _CODE_RUN_WORDS = 5
 _CODE_COVERAGE = 0.5
 _PIECE_CHARACTERS = 1 << 12
 _BOUNDARY = re.compile(r"[^\w\s,'’–—-]|[\n\r\t]")
+_MARK = re.compile(r"([?？؟;])\W*$")
+_SENTENCE = re.compile(r"[.!?？؟。！]\s|[。！？\n]")
+_MARK_CHARACTERS = 40
+_MARK_WORDS = 2
+_SPACELESS = 0.6
 _SPACE = re.compile(r"[ \n\t]")
 
 
@@ -179,7 +184,7 @@ def _part(text: Text, question: Question, runs: Rows, spec: DecontaminateSpec) -
     chosen = _closest(question, runs)
     low, high = int(chosen[:, 1].min()), int((chosen[:, 1] + chosen[:, 2]).max())
     covered = _covered(question, chosen) & question.own
-    coverage = float(covered.sum() / question.own.sum())
+    cut = coverage = float(covered.sum() / question.own.sum())
     if coverage < min(PARTS_FROM, spec.min_coverage):
         return None
     tier = f"ngram_{spec.ngram_words}"
@@ -201,10 +206,37 @@ def _part(text: Text, question: Question, runs: Rows, spec: DecontaminateSpec) -
             if coverage < spec.near_coverage or not matched[names].all():
                 return None
             low, high = int(places[matched][0]), int(places[matched][-1]) + 1
+    near = tier == "ngram_8" and coverage != cut
+    if _only_tells(text, question, chosen[:0] if near else chosen, low, high):
+        return None
     firm = any(
         _evidence(text.words[high:], item, question) != "question" for item in question.items
     )
     return Match(low=low, high=high, tier=tier, coverage=coverage, firm=firm)
+
+
+def _only_tells(text: Text, question: Question, runs: Rows, low: int, high: int) -> bool:
+    """Whether a text tells what a question of one sentence asks, as the page that it is about does.
+
+    The text has no question mark by the end of the part, nor does a run of words begin as the
+    question does.
+    """
+    mark = _MARK.search(question.text)
+    if mark is None and question.weight < _SPACELESS * len(question.words):
+        # Thai asks without a mark.
+        return bool(runs[:, 0].min(initial=1) > 0)
+    if mark is None or _SENTENCE.search(question.text.rstrip()[:-1]):
+        return False
+    if any(_before(text.words, question.words, int(offset), int(at)) for offset, at, _ in runs):
+        return False
+    start, end = text.span(low, high)
+    return mark.group(1) not in text.text[start : end + _MARK_CHARACTERS]
+
+
+def _before(words: Hashes, question: Hashes, offset: int, at: int) -> bool:
+    """Whether the question's first word stands before a run where it should, or nearly."""
+    begin = max(at - offset - _MARK_WORDS, 0)
+    return bool(np.any(words[begin : at - offset + _MARK_WORDS + 1] == question[0]))
 
 
 def _closest(question: Question, runs: Rows) -> Rows:
