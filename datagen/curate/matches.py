@@ -40,6 +40,7 @@ _SENTENCE = re.compile(r"[.!?？؟。！]\s|[。！？\n]")
 _MARK_CHARACTERS = 40
 _MARK_WORDS = 2
 _SPACELESS = 0.6
+_NO_DIGIT = re.compile(r"\D+")
 _SPACE = re.compile(r"[ \n\t]")
 
 
@@ -199,7 +200,7 @@ def _part(text: Text, question: Question, runs: Rows, spec: DecontaminateSpec) -
     if len(question.words) <= _ALIGNED_WORDS:
         places = _aligned(text, question, chosen)
         matched, names = places >= 0, question.names
-        if _is_changed(matched, names):
+        if _is_changed(text, question, places):
             return None
         if tier != "ngram_8" and coverage != grams:
             tier, coverage = "ngram_8", float((matched & question.own).sum() / question.own.sum())
@@ -287,12 +288,26 @@ def _aligned(text: Text, question: Question, runs: Rows) -> Rows:
     return np.where(found >= 0, found.astype(np.int64) + begin, -1)
 
 
-def _is_changed(matched: Mask, names: Mask) -> bool:
-    """Whether a name or number lacks between words that do not: it is another question."""
+def _is_changed(text: Text, question: Question, places: Rows) -> bool:
+    """Whether a name or number lacks between words that stand where they should: another question.
+
+    A number that is only written in another way, 1,000 as 1000, is the same.
+    """
+    matched, names = places >= 0, question.names
     others = np.flatnonzero(~names)
+    spans: list[tuple[int, int]] = []
     for place in np.flatnonzero(names & ~matched).tolist():
         at = int(np.searchsorted(others, place))
-        if 0 < at < len(others) and matched[others[at - 1]] and matched[others[at]]:
+        if not 0 < at < len(others):
+            continue
+        left, right = int(others[at - 1]), int(others[at])
+        low, high = int(places[left]), int(places[right])
+        if min(low, high) < 0 or high - low > right - left + _MARK_WORDS:
+            continue
+        spans = spans or word_spans(question.text)
+        asked = question.text[spans[left][1] : spans[right][0]]
+        told = text.text[text.span(low, low + 1)[1] : text.span(high, high + 1)[0]]
+        if _NO_DIGIT.sub("", asked) != _NO_DIGIT.sub("", told) or not _NO_DIGIT.sub("", asked):
             return True
     return False
 

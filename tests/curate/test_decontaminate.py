@@ -116,6 +116,29 @@ def test_another_number_makes_another_question(tmp_path: Path) -> None:
     assert find_hits([numbers.replace("40", "70"), numbers.replace("5", "6")], index) == [[], []]
 
 
+def test_a_page_that_tells_what_a_question_asks_is_clean(tmp_path: Path) -> None:
+    asked = "In which of the three stages was the harbour wall that is made of concrete drawn up?"
+    told = "The harbour wall that is made of concrete drawn up by engineers carries the railway."
+    fields = {"question": "question"}
+    rows = [{"question": f"Who says that {told[:-1]}?"}, {"question": asked}]
+    index = load_benchmarks(
+        [(spec_of(fields=fields), [write(tmp_path / "quiz.jsonl", rows)])], DecontaminateSpec()
+    )
+    assert find_hits([f"{PROSE} {told} {PROSE}"], index) == [[]]
+    cut = rows[0]["question"].rsplit(" ", 3)[0]
+    assert only(f"{PROSE}\n{cut}\n{PROSE}", index).item == "quiz.jsonl#0"
+
+
+def test_a_number_written_otherwise_is_the_same(tmp_path: Path) -> None:
+    numbers = LONG.replace("forty", "1,040")
+    rows = [{"question": numbers, "choices": ["a", "b"], "answer_index": 0}]
+    index = load_benchmarks(
+        [(spec_of(), [write(tmp_path / "quiz.jsonl", rows)])], DecontaminateSpec()
+    )
+    assert only(numbers.replace(",", ""), index).coverage >= 0.5
+    assert find_hits([numbers.replace("1,040", "1,041")], index) == [[]]
+
+
 def test_a_program_is_found_by_its_tokens(tmp_path: Path) -> None:
     prompt = (
         "from typing import List\n\ndef running_gap(numbers: List[float], limit: float) -> bool:\n"
