@@ -75,9 +75,11 @@ def prove(command: Sequence[str], folder: Path, kills: int, rng: random.Random) 
             hit += 1
         process.wait()
         done = subprocess.run(arguments, check=False, capture_output=True, text=True)
-        if done.returncode or outputs(out) != expected:
+        found = outputs(out)
+        if done.returncode or found != expected:
             differing += 1
-            print(f"kill {number}: exit {done.returncode} {done.stderr[-300:]}")
+            names = sorted({name for name, _ in found.items() ^ expected.items()})
+            print(f"kill {number}: exit {done.returncode} {done.stderr[-300:]} {names}")
     print(f"{command[0]}: {seconds:.1f} s undisturbed, {hit} of {kills} killed, {differing} differ")
     return differing
 

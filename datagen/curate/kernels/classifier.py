@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
+
+from datagen.curate.kernels import compiled
 
 _PAIR = np.uint64(0xA0761D6478BD642F)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def bucket_rows(hashes: Any, offsets: Any, buckets: Any, max_words: Any, out: Any) -> Any:
     """Write the distinct buckets of every text one after the other; where each begins (n + 1,).
 
@@ -45,7 +46,7 @@ def bucket_rows(hashes: Any, offsets: Any, buckets: Any, max_words: Any, out: An
     return begins
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def multiply(rows: Any, begins: Any, weights: Any, out: Any) -> None:
     """out = X w, shape (n,)."""
     for text in range(len(begins) - 1):
@@ -55,7 +56,7 @@ def multiply(rows: Any, begins: Any, weights: Any, out: Any) -> None:
         out[text] = total / np.sqrt(max(begins[text + 1] - begins[text], 1))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def multiply_transposed(rows: Any, begins: Any, values: Any, out: Any) -> None:
     """out = X' v, shape (buckets,)."""
     out[:] = 0.0
