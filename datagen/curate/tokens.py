@@ -30,8 +30,8 @@ Codes = npt.NDArray[np.uint32]
 Places = npt.NDArray[np.int64]
 Table = npt.NDArray[np.uint64]
 
-_OPENERS = "([{\"'“‘"
-_CLOSERS = ".,;:!?)]}\"'”’"
+_OPENERS = "([{\"'“‘_*<»«"
+_CLOSERS = ".,;:!?)]}\"'”’_*>»«"
 _LATIN = 0x250
 _MEMO_CHUNKS = 1 << 20
 _LINE = re.compile(r"\S+(?: \S+)*")
