@@ -30,9 +30,10 @@ Codes = npt.NDArray[np.uint32]
 Places = npt.NDArray[np.int64]
 Table = npt.NDArray[np.uint64]
 
-_OPENERS = "([{\"'“‘_*<»«"
+_OPENERS = "([{\"'“‘_*<»«#&"
 _CLOSERS = ".,;:!?)]}\"'”’_*>»«"
-_LATIN = 0x250
+_PROBED = 0x600
+"""Letters below are probed: Latin, Greek, Cyrillic, Armenian, Hebrew."""
 _MEMO_CHUNKS = 1 << 20
 _LINE = re.compile(r"\S+(?: \S+)*")
 """Chunks with single spaces between them: other white space is a token, which nothing joins."""
@@ -138,9 +139,10 @@ def _kinds(tokenizer: Any) -> npt.NDArray[np.uint8]:
     for character in PUNCTUATION_SET:
         kinds[ord(character)] |= flag.SYMBOL
     prefix, suffix, infix = tokenizer.find_prefix, tokenizer.find_suffix, tokenizer.find_infix
-    for character in filter(str.isalpha, map(chr, range(_LATIN))):
+    for character in filter(str.isalpha, map(chr, range(_PROBED))):
         plain = not (prefix(character) or suffix(f"a{character}") or infix(f"a{character}a"))
-        if plain and [m.group() for m in infix(f"{character}-{character}")] == ["-"]:
+        hyphened = f"{character}-{character}–{character}—{character}"
+        if plain and [m.group() for m in infix(hyphened)] == ["-", "–", "—"]:
             kinds[ord(character)] |= flag.LETTER
             if suffix(f"{character}.") == 1:
                 kinds[ord(character)] |= flag.LOWER
@@ -177,6 +179,8 @@ def _grammar() -> _Grammar:
     tokenizer = Tokenizer(Vocab(), rules=english.rules, **affixes)
     bare = Tokenizer(tokenizer.vocab, **affixes)
     assert max(map(len, english.rules)) <= LONGEST_CASE
+    genitives = {f"{mark}{letter}" for mark in "'’" for letter in "sS"}
+    assert all(len(english.rules[case]) == 1 for case in genitives & english.rules.keys())
     parts = {case: [token.text for token in bare(case)] for case in english.rules}
     sides = [pair for found in parts.values() for pair in itertools.pairwise(found)]
     joined = [

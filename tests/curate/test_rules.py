@@ -96,6 +96,16 @@ def test_tokens_of_any_text(parts: list[str]) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "5-8)",
+        "1.2.3.4/5-6",
+        "1.2.3.4-5",
+        "a—b's.",
+        "_8)_",
+        "AB.",
+        "aB.",
+        "A.",
+        "A's.",
+        "0.0-1",
         "foo:) )",
         "foo:) :) x",
         "(8) :",

@@ -19,6 +19,7 @@ SPACE, LETTER, LOWER, DIGIT, OPEN, CLOSE, ALPHA, SYMBOL = 1, 2, 4, 8, 16, 32, 64
 OPEN, CLOSE: always a token at a chunk's edge; SYMBOL: in datatrove's set of punctuation."""
 
 _HYPHEN, _APOSTROPHE, _QUOTE, _STOP, _COMMA = 0x2D, 0x27, 0x2019, 0x2E, 0x2C
+_EN_DASH, _EM_DASH, _COLON, _SLASH = 0x2013, 0x2014, 0x3A, 0x2F
 _PIECES = 5
 LONGEST_CASE = 16
 """No special case is longer, in code points."""
@@ -78,22 +79,36 @@ def _is_word(codes: Any, kinds: Any, specials: Any, start: Any, end: Any) -> Any
 
 @numba.njit(nogil=True)
 def _is_core(codes: Any, kinds: Any, start: Any, end: Any) -> Any:
-    """Whether it is letters with hyphens between them, or digits with points between them."""
+    """Whether it is letters with hyphens or dashes between them, or digits with marks between them.
+
+    Digits may have hyphens, or marks of an address (`:` and `/`), but not both.
+    """
     if start >= end:
         return False
     digits = kinds[codes[start]] & DIGIT
     wanted = DIGIT if digits else LETTER
-    joined = False
+    joined, hyphens, address = False, False, False
     for place in range(start, end):
         code = codes[place]
         if kinds[code] & wanted:
             joined = False
             continue
-        joins = code in (_STOP, _COMMA) if digits else code == _HYPHEN
+        hyphens |= code == _HYPHEN
+        if digits:
+            address |= code in (_COLON, _SLASH)
+            joins = code in (_HYPHEN, _STOP, _COMMA, _EN_DASH, _COLON, _SLASH)
+        else:
+            joins = code in (_HYPHEN, _EN_DASH, _EM_DASH)
         if joined or place == start or not joins:
             return False
         joined = True
-    return not joined
+    return not (joined or (hyphens and address))
+
+
+@numba.njit(inline="always")
+def _splits(code: Any, digits: Any) -> Any:
+    """Whether a mark inside a core is a token."""
+    return code == _HYPHEN or (not digits and code in (_EN_DASH, _EM_DASH))
 
 
 @numba.njit(nogil=True)
@@ -118,7 +133,12 @@ def _pieces(codes: Any, kinds: Any, specials: Any, start: Any, end: Any, cuts: A
     if not _is_core(codes, kinds, first, inner):
         return 0, first, inner
     if closers and codes[last] == _STOP and not kinds[codes[last - 1]] & (LOWER | DIGIT):
-        return 0, first, inner
+        # After capitals a full stop is a token from the second one on.
+        capitals = inner - first > 1 and inner == last
+        for place in range(max(last - 2, first), last):
+            capitals &= 0x41 <= codes[place] <= 0x5A
+        if not capitals:
+            return 0, first, inner
     if closers == 2 and codes[last] == _STOP and codes[last + 1] == _STOP:
         return 0, first, inner
     cuts[0] = start
@@ -133,12 +153,15 @@ def _pieces(codes: Any, kinds: Any, specials: Any, start: Any, end: Any, cuts: A
         cuts[count] = end
         count += 1
     count -= 1
-    if count > 1 and _joins(codes, specials, cuts, count, first, inner):
+    if count > 1 and _joins(codes, kinds, specials, cuts, count, first, inner):
         return 0, first, inner
     for left in range(count):
         for right in range(left + 1, count + 1):
             single = cuts[right] - cuts[left] == 1 and right == left + 1
+            # A mark, and the genitive's, are themselves where they are special cases.
             if single and not kinds[codes[cuts[left]]] & (LETTER | DIGIT):
+                continue
+            if cuts[left] == inner and cuts[right] == last:
                 continue
             if _special(codes, specials, cuts[left], cuts[right]):
                 return 0, first, inner
@@ -146,11 +169,14 @@ def _pieces(codes: Any, kinds: Any, specials: Any, start: Any, end: Any, cuts: A
 
 
 @numba.njit(nogil=True)
-def _joins(codes: Any, specials: Any, cuts: Any, count: Any, first: Any, inner: Any) -> Any:
+def _joins(
+    codes: Any, kinds: Any, specials: Any, cuts: Any, count: Any, first: Any, inner: Any
+) -> Any:
     """Whether a part of a hyphened core and its neighbours are a special case."""
     low, high = inner, first
+    digits = kinds[codes[first]] & DIGIT
     for place in range(first, inner):
-        if codes[place] == _HYPHEN:
+        if _splits(codes[place], digits):
             low = min(low, place)
             high = max(high, place + 1)
     if low == inner:
@@ -186,11 +212,14 @@ def _compete(codes: Any, left: Any, right: Any, pairs: Any) -> Any:
 
 
 @numba.njit(nogil=True)
-def _emit_core(codes: Any, start: Any, end: Any, starts: Any, ends: Any, count: Any) -> Any:
-    """Write a core's tokens: hyphens between letters are tokens, points in numbers are none."""
+def _emit_core(
+    codes: Any, kinds: Any, start: Any, end: Any, starts: Any, ends: Any, count: Any
+) -> Any:
+    """Write a core's tokens: hyphens are tokens, points in numbers are none."""
     begin = start
+    digits = kinds[codes[start]] & DIGIT
     for place in range(start, end):
-        if codes[place] == _HYPHEN:
+        if _splits(codes[place], digits):
             starts[count], ends[count] = begin, place
             starts[count + 1], ends[count + 1] = place, place + 1
             count += 2
@@ -237,7 +266,7 @@ def cut(
             for piece in range(pieces):
                 low, high = cuts[piece], cuts[piece + 1]
                 if low == first and high == inner:
-                    count = _emit_core(codes, low, high, starts, ends, count)
+                    count = _emit_core(codes, kinds, low, high, starts, ends, count)
                 else:
                     starts[count], ends[count] = low, high
                     count += 1
