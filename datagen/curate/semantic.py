@@ -113,16 +113,21 @@ def alike(vectors: Vectors, threshold: float) -> Alike:
     for start in range(0, count, _BLOCK):
         block = vectors[start : start + _BLOCK]
         before = np.array(kept, np.int64)
-        outside = block @ vectors[before].T if kept else np.zeros((len(block), 0), np.float32)
+        outside = block @ vectors[before].T if kept else np.full((len(block), 1), -2.0)
+        nearest_place, nearest_cosine = outside.argmax(axis=1), outside.max(axis=1)
         inside = block @ block.T
         fresh: list[int] = []
         for row in range(len(block)):
-            places = np.concatenate((before, np.array(fresh, np.int64) + start))
-            cosines = np.concatenate((outside[row], inside[row, fresh]))
-            best = int(np.argmax(cosines)) if len(cosines) else -1
-            if best >= 0 and cosines[best] >= threshold:
-                home[start + row] = places[best]
-                similarity[start + row] = min(float(cosines[best]), 1.0)
+            best, cosine = -1, float(nearest_cosine[row])
+            if kept:
+                best = int(before[nearest_place[row]])
+            if fresh:
+                place = int(inside[row, fresh].argmax())
+                if inside[row, fresh[place]] > cosine:
+                    best, cosine = start + fresh[place], float(inside[row, fresh[place]])
+            if cosine >= threshold:
+                home[start + row] = best
+                similarity[start + row] = min(cosine, 1.0)
             else:
                 fresh.append(row)
         kept += [start + row for row in fresh]

@@ -354,13 +354,14 @@ class SemanticSpec(Spec):
     """Semantic dedup: texts whose vectors have this cosine, compared within k-means clusters.
 
     Vectors come from `model`, a role of the profile whose server answers /v1/embeddings, or else
-    from `encoder`, a function of texts. `weighted` weighs a dimension by how few records have it;
-    left out, that is so for the house's own encoder.
+    from `encoder`, a function of texts. `clusters` are of about 1,000 texts where left out.
+    `weighted` weighs a dimension by how few records have it; left out, that is so for the house's
+    own encoder.
     """
 
     encoder: str = HASHED_TFIDF
     model: str | None = None
-    clusters: Positive = 64
+    clusters: Positive | None = None
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.95
     max_characters: Positive = 8000
     weighted: bool | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -187,13 +187,31 @@ def run_repeats(context: StepContext, partitions: Sequence[int]) -> None:
     sieve(context, partitions, context.inputs[context.step.inputs[0]], judge, annotate)
 
 
-def _keepers(context: StepContext, kind: str) -> dict[int, str]:
-    """Each shared key of a kind, and the record that keeps what it stands for."""
-    found: dict[int, str] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Keepers:
+    """Shared keys in order, and the record that keeps what each stands for."""
+
+    keys: Hashes
+    records: pa.ChunkedArray
+
+    def places(self, keys: Hashes) -> npt.NDArray[np.int64]:
+        """Where each key stands among the shared ones; -1 where it is not shared."""
+        if not len(self.keys):
+            return np.full(len(keys), -1)
+        places = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
+        return np.where(self.keys[places] == keys, places, -1)
+
+
+def _keepers(context: StepContext, kind: str) -> _Keepers:
+    """The shared keys of a kind: ranges come in their order, and keys are sorted in each."""
+    keys, records = [np.zeros(0, np.uint64)], [pa.array([], pa.string())]
     for batch in read_batches(context.inputs["shared"].paths(), ["kind", "key", "record_id"]):
         chosen = batch.filter(pc.equal(batch.column(0), kind))
-        found.update(zip(*(chosen.column(i).to_pylist() for i in (1, 2)), strict=True))
-    return found
+        keys.append(chosen.column(1).to_numpy())
+        records.append(chosen.column(2))
+    whole = np.concatenate(keys)
+    assert (whole[1:] > whole[:-1]).all()
+    return _Keepers(keys=whole, records=pa.chunked_array(records))
 
 
 def _cut_all(
@@ -201,28 +219,27 @@ def _cut_all(
     cuts: dict[str, int],
     kind: Passage,
     spec: RepeatedSpec,
-    keepers: Mapping[int, str],
+    keepers: _Keepers,
 ) -> None:
     """Cut the shared passages of one kind out of the texts, and count them."""
-    if not keepers:
-        return
     ids = list(texts)
     found = passages(list(texts.values()), kind, spec.min_characters)
-    known = np.isin(found.keys, np.fromiter(keepers, np.uint64, len(keepers)))
+    places = keepers.places(found.keys)
     for number, one in enumerate(ids):
         part = found.of(number)
-        places = part.start + np.flatnonzero(known[part])
-        gone = [place for place in places if keepers[int(found.keys[place])] != one]
+        shared_here = part.start + np.flatnonzero(places[part] >= 0)
+        gone = [row for row in shared_here if keepers.records[int(places[row])].as_py() != one]
         if gone:
             texts[one] = cut(texts[one], found.bounds[gone])
             cuts[one] = cuts.get(one, 0) + len(gone)
 
 
 def _verdict(
-    record: Record, prompt: Sequence[int], keepers: Mapping[int, str], texts: Mapping[str, str]
+    record: Record, prompt: Sequence[int], keepers: _Keepers, texts: Mapping[str, str]
 ) -> Verdict:
-    keeper = keepers.get(prompt[0]) if prompt else None
-    if keeper is not None and keeper != record.id:
+    place = int(keepers.places(np.array(prompt, np.uint64))[0]) if prompt else -1
+    keeper = record.id if place < 0 else keepers.records[place].as_py()
+    if keeper != record.id:
         return "same_prompt", f"the question of {keeper}"
     if record.id in texts and not texts[record.id].strip():
         return "only_repeats", "every passage stands in other records"

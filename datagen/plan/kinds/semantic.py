@@ -24,8 +24,10 @@ from datagen.workspace.specs import SemanticSpec
 
 GROUPS = 16
 """Clusters are compared in groups of them, so that a sixteenth of the vectors is held at a time."""
-SAMPLE_A_CLUSTER = 256
-"""Vectors a cluster that k-means looks at, at most."""
+SAMPLE = 1 << 16
+"""Vectors that k-means looks at, at most."""
+_A_CLUSTER = 1000
+"""Records a cluster has on average, where the corpus file names no number of clusters."""
 
 _VECTOR_SCHEMA = pa.schema(
     [("record_id", pa.string()), ("tier", pa.int8()), ("vector", pa.binary())]
@@ -116,7 +118,8 @@ def run_centroids(context: StepContext, partitions: Sequence[int]) -> None:
     """Write the clusters' centroids, from a sample that ids draw, and the dimensions' weights."""
     spec = _spec(context)
     ids = [one for batch in _batches(context, "record_id") for one in batch.column(0).to_pylist()]
-    places = draw_sample(ids, spec.clusters * SAMPLE_A_CLUSTER, spec.seed)
+    clusters = spec.clusters or len(ids) // _A_CLUSTER + 1
+    places = draw_sample(ids, SAMPLE, spec.seed)
     # By id, so that k-means meets the vectors in one order whatever the shards.
     chosen = {place: rank for rank, place in enumerate(sorted(places, key=ids.__getitem__))}
     parts: dict[int, npt.NDArray[np.float16]] = {}
@@ -133,7 +136,7 @@ def run_centroids(context: StepContext, partitions: Sequence[int]) -> None:
         row += len(vectors)
     weights = document_weights(present, len(ids)) if spec.weighted and ids else None
     sample = np.stack([parts[rank] for rank in range(len(parts))]) if parts else np.zeros((0, 1))
-    found = centroids(unit(sample, weights), spec.clusters)
+    found = centroids(unit(sample, weights), clusters)
     table = [
         pa.array([b"" if weights is None else weights.tobytes()] * len(found), pa.binary()),
         pa.array([row.tobytes() for row in found], pa.binary()),
