@@ -266,14 +266,15 @@ def _rolled(hashes: Hashes, n: int) -> Hashes:
     return rolled
 
 
-def _own_grams(keys: Hashes, owners: Offsets, count: int) -> Mask:
-    """Which n-grams few questions share; all of those of a question that has none such."""
+def _own_grams(keys: Hashes, owners: Offsets, count: int, known: Mask | None = None) -> Mask:
+    """Which of the `known` n-grams few questions share; all of a question without such ones."""
+    known = np.ones(len(keys), np.bool_) if known is None else known
     pairs = np.unique(np.stack((keys, owners.astype(np.uint64))), axis=1)
     distinct, times = np.unique(pairs[0], return_counts=True)
-    own = times[np.searchsorted(distinct, keys)] <= _TEMPLATE_QUESTIONS
+    own = known & (times[np.searchsorted(distinct, keys)] <= _TEMPLATE_QUESTIONS)
     # A question that is nothing but template is looked for all the same: better a false flag.
     has_own = np.bincount(owners[own], minlength=count) > 0
-    return np.asarray(own | ~has_own[owners])
+    return np.asarray(own | (known & ~has_own[owners]))
 
 
 def _own_words(texts: Sequence[str], hashes: Hashes, begins: Offsets) -> Mask:
@@ -304,11 +305,12 @@ def _own_words(texts: Sequence[str], hashes: Hashes, begins: Offsets) -> Mask:
 def _tables(
     hashes: Hashes, begins: Offsets, questions: Sequence[Question]
 ) -> tuple[Questions, tuple[tuple[int, int], ...]]:
-    from datagen.curate.kernels.scan import RUN_WORDS, SEED_WORDS, Questions, make_seeds
+    from datagen.curate.kernels.scan import RUN_WORDS, SEED_WORDS, STRIDE, Questions, make_seeds
 
     keys, owners, places = _grams(hashes, begins, SEED_WORDS)
     lengths = np.diff(begins)
-    chosen = _own_grams(keys, owners, len(questions)) & (lengths[owners] >= RUN_WORDS)
+    known = ((places - begins[owners]) % STRIDE == 0) & (lengths[owners] >= RUN_WORDS)
+    chosen = _own_grams(keys, owners, len(questions), known)
     keys, owners, places = keys[chosen], owners[chosen], places[chosen]
     # Of an n-gram that stands in a question several times, the first place.
     pairs = np.stack((keys, owners.astype(np.uint64)))
@@ -318,7 +320,8 @@ def _tables(
     words = np.concatenate([hashes, *added])
     ends = len(hashes) + np.cumsum([len(one) for one in added], dtype=np.int64)
     all_begins = np.concatenate((begins, ends))
-    unseeded = _unseeded(len(questions), owners, places - begins[owners])
+    # Those that have none to be found by are looked for whole.
+    unseeded = np.flatnonzero(np.bincount(owners, minlength=len(questions)) == 0)
     answered = len(questions) + np.arange(len(extras))
     tables = Questions(
         words=words,
@@ -360,15 +363,6 @@ def _with_answers(
                 extras.append((number, place))
                 added.append(np.concatenate((question.words, item.answer)))
     return tuple(extras), added
-
-
-def _unseeded(questions: int, owners: Offsets, offsets: Offsets) -> Rows:
-    """Questions that the long look-ups may pass by, wherever their words begin in a text."""
-    from datagen.curate.kernels.scan import STRIDE
-
-    seeded = np.zeros((questions, STRIDE), np.bool_)
-    seeded[owners, offsets % STRIDE] = True
-    return np.flatnonzero(~seeded.all(axis=1))
 
 
 def _anchors(words: Hashes, begins: Offsets, which: Rows) -> Seeds:

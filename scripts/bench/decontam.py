@@ -16,7 +16,6 @@ import multiprocessing
 import os
 import random
 import re
-import resource
 import tempfile
 import time
 from collections import Counter
@@ -31,7 +30,7 @@ import pyarrow.parquet as pq
 
 from datagen.curate.decontaminate import Hit, find_hits, find_hits_arrow, formulas, without
 from datagen.curate.questions import BenchmarkIndex, load_benchmarks
-from datagen.curate.words import word_form
+from datagen.curate.words import arrow_bytes, word_form
 from datagen.shards.sources import SourceFile
 from datagen.shards.tables import find_tables, read_table
 from datagen.workspace.specs import BenchmarkSpec, DecontaminateSpec
@@ -323,7 +322,7 @@ def timed(name: str, path: Path, limit: float, answer: Any) -> None:
             size = found = 0
             for batch in read_table(table, whole=False):
                 found += len(find_hits_arrow(batch.texts, index))
-                size += sum(map(len, (batch.texts.buffers()[2],)))
+                size += arrow_bytes(batch.texts)[1][-1]
             return size / 1e6, found
 
         scan()
@@ -342,8 +341,9 @@ def timed(name: str, path: Path, limit: float, answer: Any) -> None:
     begin = time.process_time()
     size, found = scan()
     seconds = time.process_time() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    answer.put((size, seconds, peak, found))
+    # The peak that getrusage tells is that of the parent too.
+    (line,) = re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    answer.put((size, seconds, int(line) / 1024, found))
 
 
 def speed(megabytes: float) -> None:

@@ -1,8 +1,8 @@
 """Look for benchmark questions in texts, in one pass over their bytes.
 
-Every place of a text is looked up by three words for whole short questions, every third one by six
-words for long ones: eight equal words in a row hold such six at some third place. The look-up is a
-bit in a table that a cache holds; what passes it is compared word by word.
+Every place of a text is looked up by three words for whole short questions, and by six for long
+ones, of which every third six words are known: any eight of their words in a row hold such six. The
+look-up is of two bits in a table that a cache holds; what passes it is compared word by word.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Hashes = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.int32]
 
 SHORT_WORDS, SEED_WORDS, RUN_WORDS, STRIDE = 3, 6, 8, 3
-"""Words of the two look-ups, the shortest run that counts, and how far apart the long ones lie."""
+"""Words of the two look-ups, the shortest run that counts, and how far apart known sixes lie."""
 
 _BITS_PER_KEY = 16
 # One question is looked at in one text this often at most; a text of one repeated phrase ends.
@@ -207,6 +207,7 @@ def _scan(
     find: Any,
     looks: Any,
     recent: Any,
+    threes: Any,
     marked: Any,
     out: Any,
     found: Any,
@@ -223,26 +224,22 @@ def _scan(
     marks = np.int64(0)
     for at in range(count - 2):
         key = words[at] * square + (words[at + 1] * base + words[at + 2])
+        threes[at] = key
         marked[marks] = at
         marks += np.int64(_has_both(bits[key >> shift], key))
     for mark in range(marks):
         at = marked[mark]
-        key = words[at] * square + (words[at + 1] * base + words[at + 2])
-        found = _try_short(key, at, text, words, count, find, looks, out, found)
+        found = _try_short(threes[at], at, text, words, count, find, looks, out, found)
     bits, shift = find.long.bits, find.long.shift
     marks = np.int64(0)
-    for at in range(0, count - 5, 3):
-        three = words[at] * square + (words[at + 1] * base + words[at + 2])
-        next_three = words[at + 3] * square + (words[at + 4] * base + words[at + 5])
-        key = three * leap + next_three
+    for at in range(count - 5):
+        key = threes[at] * leap + threes[at + 3]
         marked[marks] = at
         marks += np.int64(_has_both(bits[key >> shift], key))
     recent[:, 0] = -1
     for mark in range(marks):
         at = marked[mark]
-        three = words[at] * square + (words[at + 1] * base + words[at + 2])
-        next_three = words[at + 3] * square + (words[at + 4] * base + words[at + 5])
-        key = three * leap + next_three
+        key = threes[at] * leap + threes[at + 3]
         found = _try_long(key, at, text, words, count, find, looks, recent, out, found)
     return found
 
@@ -269,6 +266,7 @@ def scan_texts(
     longest text, and two more; `looks` (questions, 2) int32 begins at -1.
     """
     recent = np.empty((_RECENT, 3), np.int64)
+    threes = np.empty(len(scratch), np.uint64)
     marked = np.empty(len(scratch), np.int32)
     for text in range(first, len(offsets) - 1):
         count = read_text(
@@ -277,7 +275,7 @@ def scan_texts(
         if count < 0:
             return text
         counts[text] = count
-        found[0] = _scan(text, scratch, count, find, looks, recent, marked, out, found[0])
+        found[0] = _scan(text, scratch, count, find, looks, recent, threes, marked, out, found[0])
     return len(offsets) - 1
 
 
