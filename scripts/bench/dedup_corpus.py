@@ -100,6 +100,10 @@ def grow(data: Path, documents: int, pairs: int, seed: int) -> tuple[list[str], 
     planted = []
     for number, origin in enumerate(origins):
         level = LEVELS[number % len(LEVELS)]
+        if not shingles(texts[origin]):
+            # A long row of signs without words: nothing of it can be exchanged.
+            texts.append(document(pool, rng))
+            continue
         texts.append(copy_at(texts[origin], level, pool, rng))
         planted.append((origin, len(texts) - 1, level, jaccard(texts[origin], texts[-1])))
     order = list(range(len(texts)))
