@@ -81,7 +81,9 @@ def find_hits_arrow(texts: pa.Array, index: BenchmarkIndex) -> dict[int, list[Hi
     return _find(*arrow_bytes(texts), index)
 
 
-def _find(data: Bytes, offsets: Offsets, index: BenchmarkIndex) -> dict[int, list[Hit]]:
+def _find(
+    data: Bytes, offsets: Offsets, index: BenchmarkIndex, *, everywhere: bool = False
+) -> dict[int, list[Hit]]:
     runs = _runs(data, offsets, index)
     found: dict[int, list[Hit]] = {}
     for number, mine in _grouped(runs):
@@ -89,7 +91,8 @@ def _find(data: Bytes, offsets: Offsets, index: BenchmarkIndex) -> dict[int, lis
         hits: set[Hit] = set()
         for place, parts in _grouped(mine):
             question = index.questions[place]
-            for item, match in matches(text, question, parts, index.spec):
+            found_here = matches(text, question, parts, index.spec, everywhere=everywhere)
+            for item, match in found_here:
                 start, end = text.span(match.low, match.high)
                 hits.add(
                     Hit(
@@ -169,10 +172,19 @@ def cut(
 ) -> str | None:
     """The text without what the hits span, and without what is then found again; None if empty."""
     while hits:
-        for hit in _apart(hits):
-            text = f"{text[: hit.start].rstrip()}\n{text[hit.end :].lstrip()}"
-        hits = without(find_hits([text], index)[0], forms)
+        rest = []
+        end = 0
+        for hit in _apart([*hits, *_everywhere(text, index, forms)]):
+            rest.append(text[end : hit.start].strip())
+            end = hit.end
+        text = "\n".join([*rest, text[end:].strip()])
+        hits = _everywhere(text, index, forms)
     return text.strip() or None
+
+
+def _everywhere(text: str, index: BenchmarkIndex, forms: Container[ItemKey]) -> list[Hit]:
+    """The hits of a text at every place, up to some hundreds an item."""
+    return without(_find(*text_bytes([text]), index, everywhere=True).get(0, ()), forms)
 
 
 def _key(hit: Hit) -> ItemKey:
@@ -180,11 +192,11 @@ def _key(hit: Hit) -> ItemKey:
 
 
 def _apart(hits: Sequence[Hit]) -> list[Hit]:
-    """Hits joined where they overlap, the last first."""
+    """Hits in order, joined where they overlap."""
     joined: list[Hit] = []
     for hit in sorted(hits, key=lambda hit: (hit.start, hit.end)):
         if joined and hit.start < joined[-1].end:
             joined[-1] = replace(joined[-1], end=max(hit.end, joined[-1].end))
         else:
             joined.append(hit)
-    return joined[::-1]
+    return joined

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from datagen import __version__
 from datagen.curate.benchmarks import Benchmark
@@ -330,7 +331,8 @@ def _kept(
         for row, found in mine.items():
             rest = None
             if index.spec.on_hit == "cut":
-                rest = cut(batch.texts[row].as_py(), found, index, forms)
+                text = batch.texts[row].as_buffer().to_pybytes().decode(errors="replace")
+                rest = cut(text, found, index, forms)
             if rest is None:
                 kept[row] = False
             else:
@@ -341,16 +343,24 @@ def _kept(
 
 def _with_texts(table: TextTable, rows: pa.RecordBatch, texts: Mapping[int, str]) -> pa.RecordBatch:
     """The rows with some texts replaced, in a column or in lines of JSON."""
-    name = table.text_field if table.is_parquet else "line"
-    values = rows.column(name).to_pylist()
-    for row, text in texts.items():
-        values[row] = text
-        if not table.is_parquet:
-            line = {**json.loads(rows.column(name)[row].as_py()), table.text_field: text}
-            values[row] = json.dumps(line, ensure_ascii=False).encode(errors="replace")
-    place = rows.schema.get_field_index(name)
-    column = pa.array(values, rows.schema.field(place).type)
-    return rows.set_column(place, rows.schema.field(place), column)
+    place = rows.schema.get_field_index(table.text_field if table.is_parquet else "line")
+    field, column = rows.schema.field(place), rows.column(place)
+    values: list[Any] = [text for _, text in sorted(texts.items())]
+    if not table.is_parquet:
+        lines = [json.loads(column[row].as_py()) for row in sorted(texts)]
+        values = [
+            json.dumps({**line, table.text_field: text}, ensure_ascii=False).encode(
+                errors="replace"
+            )
+            for line, text in zip(lines, values, strict=True)
+        ]
+    mask = np.zeros(len(column), np.bool_)
+    mask[list(texts)] = True
+    plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    column = pc.replace_with_mask(column.cast(plain), pa.array(mask), pa.array(values, plain))
+    if plain != field.type:
+        column = column.dictionary_encode().cast(field.type)
+    return rows.set_column(place, field, column)
 
 
 def _copy(table: TextTable, out: Path, rows: int) -> FileEntry:

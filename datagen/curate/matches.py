@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -105,9 +105,14 @@ class Text:
 
 
 def matches(
-    text: Text, question: Question, runs: Rows, spec: DecontaminateSpec
+    text: Text,
+    question: Question,
+    runs: Rows,
+    spec: DecontaminateSpec,
+    *,
+    everywhere: bool = False,
 ) -> Iterator[tuple[Item, Match]]:
-    """The items of a question that a text holds.
+    """The items of a question that a text holds, each once, or at every place.
 
     runs (m, 3): offset in the question, place in the text and words of each run of equal words;
     one of another length than the question's is a part of it, or, where the question is shorter
@@ -117,19 +122,24 @@ def matches(
     places = [int(place) for _, place, length in runs if length >= size]
     if places:
         for item in question.items:
-            found = _whole(text, question, item, places)
-            if found is not None:
-                yield item, found
+            found = _wholes(text, question, item, places)
+            yield from ((item, whole) for whole in (found if everywhere else islice(found, 1)))
         return
-    part = _part(text, question, runs, spec)
-    for item in question.items:
-        found = part or _with_solution(text, question, item, runs)
-        if found is not None:
-            yield item, found
+    while len(runs):
+        chosen = _closest(question, runs)
+        part = _part(text, question, chosen, spec)
+        for item in question.items:
+            match = part or _with_solution(text, question, item, chosen)
+            if match is not None:
+                yield item, match
+        if not everywhere:
+            return
+        low, high = chosen[0, 1], chosen[-1, 1]
+        runs = runs[(runs[:, 1] < low) | (runs[:, 1] > high)]
 
 
-def _whole(text: Text, question: Question, item: Item, places: Sequence[int]) -> Match | None:
-    """The first place where the whole question counts for an item."""
+def _wholes(text: Text, question: Question, item: Item, places: Sequence[int]) -> Iterator[Match]:
+    """The places where the whole question counts for an item."""
     size = len(question.words)
     alone = size == len(text.words)
     answers = {other.answer.tobytes() for other in question.items}
@@ -145,8 +155,7 @@ def _whole(text: Text, question: Question, item: Item, places: Sequence[int]) ->
             if not telling and not text.stands_alone(place, place + size):
                 continue
         firm = tier != "question" or alone or question.asks
-        return Match(low=place, high=place + size, tier=tier, coverage=1.0, firm=firm)
-    return None
+        yield Match(low=place, high=place + size, tier=tier, coverage=1.0, firm=firm)
 
 
 def _evidence(after: Hashes, item: Item, question: Question) -> Tier:
@@ -180,9 +189,8 @@ def _holds(words: Hashes, part: Hashes) -> bool:
 # --- parts of a question -------------------------------------------------------------------------
 
 
-def _part(text: Text, question: Question, runs: Rows, spec: DecontaminateSpec) -> Match | None:
+def _part(text: Text, question: Question, chosen: Rows, spec: DecontaminateSpec) -> Match | None:
     """The part of a question that counts, or None: n-grams, words in runs, then words in order."""
-    chosen = _closest(question, runs)
     low, high = int(chosen[:, 1].min()), int((chosen[:, 1] + chosen[:, 2]).max())
     covered = _covered(question, chosen) & question.own
     cut = coverage = float(covered.sum() / question.own.sum())
@@ -312,18 +320,17 @@ def _is_changed(text: Text, question: Question, places: Rows) -> bool:
     return False
 
 
-def _with_solution(text: Text, question: Question, item: Item, runs: Rows) -> Match | None:
+def _with_solution(text: Text, question: Question, item: Item, chosen: Rows) -> Match | None:
     """Code: a run of the question, and half of it and its solution together.
 
     Words of the solution count in runs of five, so that the words of every program do not.
     """
     from datagen.curate.kernels.scan import align
 
-    own = _covered(question, runs) & question.own
+    own = _covered(question, chosen) & question.own
     if not item.code or own.sum() < _RUN_WORDS:
         return None
     answer = item.answer[:_ALIGNED_WORDS]
-    chosen = _closest(question, runs)
     low = int(chosen[:, 1].min())
     window = text.words[low : low + 2 * (len(question.words) + len(answer)) + _ANSWER_WINDOW_WORDS]
     found = np.empty(len(answer), np.int32)

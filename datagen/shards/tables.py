@@ -147,6 +147,7 @@ def _read_parquet(table: TextTable, whole: bool) -> Iterator[TextBatch]:
         rows = _batch_rows(file, table.text_field)
         for batch in file.iter_batches(batch_size=rows, columns=columns, use_threads=False):
             ids = _as_text(table, batch.column(table.id_field), "id", first)
+            ids.validate(full=True)
             if ids.null_count:
                 number = first + int(np.flatnonzero(ids.is_null().to_numpy(False))[0])
                 raise _no_id(table, f"{table.path}#{number}")

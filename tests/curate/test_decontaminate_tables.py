@@ -117,6 +117,28 @@ def test_spans_are_cut_where_that_is_the_policy(
     assert kept[1]["body"] == "?"
 
 
+def test_bytes_that_are_no_utf8_stay_where_nothing_is_found(
+    tmp_path: Path, benchmarks: Path
+) -> None:
+    texts = [f"\xff {PROSE}".encode("latin-1"), b"\xff " + f"{LONG}\n{SHORT} {PROSE}".encode()]
+    column = pa.array(texts, pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"id": [1, 2], "body": column}), tmp_path / "in.parquet")
+    run([tmp_path / "in.parquet"], benchmarks, tmp_path / "out", on_hit="cut")
+    kept = pq.read_table(tmp_path / "out" / "in.parquet").column("body").cast(pa.binary())
+    assert kept[0].as_py() == texts[0]
+    assert kept[1].as_py().decode() == f"\ufffd\n?\n? {PROSE}"
+
+
+def test_what_stands_hundreds_of_times_is_cut_everywhere(tmp_path: Path, benchmarks: Path) -> None:
+    path = write(
+        tmp_path / "in.jsonl", [{"id": 1, "body": f"{PROSE} {(LONG + ' ') * 600} {PROSE}"}]
+    )
+    report = run([path], benchmarks, tmp_path / "out", on_hit="cut")
+    assert (report.cut, report.hits) == (1, 1)
+    (row,) = read_lines(tmp_path / "out" / "in.jsonl")
+    assert set(row["body"].replace(PROSE, "").split()) == {"?"}
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
