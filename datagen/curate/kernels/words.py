@@ -95,6 +95,30 @@ def _add(point: Any, flag: Any, state: Any, tables: Any, out: Any) -> Any:
     return np.uint64(0), np.int64(0), place
 
 
+@numba.njit(inline="always")
+def _read_ascii(data: Any, at: Any, end: Any, letters: Any, out: Any, state: Any) -> Any:
+    """Read a run of ASCII: where it ends, and the state there.
+
+    All in unsigned numbers, since with signed ones numba asks of every index whether it counts from
+    the end.
+    """
+    hashed, within, after = state
+    inside, place = np.uint64(within), np.uint64(after)
+    while at < end:
+        byte = data[np.uint64(at)]
+        if byte >= 128:
+            break
+        value = letters[byte]
+        word = np.uint64(value != 0)
+        out[place] = hashed
+        place += inside & (word ^ np.uint64(1))
+        hashed = (hashed << np.uint64(5) | hashed >> np.uint64(59)) + value
+        hashed &= np.uint64(0) - word
+        inside = word
+        at += 1
+    return at, (hashed, np.int64(inside), np.int64(place))
+
+
 @numba.njit(nogil=True)
 def read_text(
     data: Any, start: Any, end: Any, folded: Any, tables: Any, out: Any, first: Any
@@ -104,25 +128,15 @@ def read_text(
     -1 where the text has to be folded before it is read (never with `folded`). `out` needs room
     for a word a byte and two more.
     """
-    hashed = np.uint64(0)
-    inside = np.int64(0)
-    place = first
+    state = np.uint64(0), np.int64(0), first
     at = start
     after_mark = start - 1
     while at < end:
-        byte = data[at]
-        if byte < 128:
-            value = tables.bytes[byte]
-            word = np.int64(value != 0)
-            out[place] = hashed
-            place += inside & (word ^ 1)
-            hashed = ((hashed << np.uint64(5) | hashed >> np.uint64(59)) + value) & np.uint64(-word)
-            inside = word
-            at += 1
+        if data[at] < 128:
+            at, state = _read_ascii(data, at, end, tables.bytes, out, state)
             continue
         code, size = decode(data, at, end)
         point, flag = look_up(code, tables)
-        state = hashed, inside, place
         if folded:
             state = _add(code, flag, state, tables, out)
         elif flag & DEPENDS or (flag & MARK and after_mark == at):
@@ -133,12 +147,12 @@ def read_text(
                     state = _add(letter, look_up(letter, tables)[1], state, tables, out)
         else:
             state = _add(point, flag, state, tables, out)
-        hashed, inside, place = state
         # What nobody sees between two marks does not part them.
         unseen = flag & EXPANDS and tables.longer[point, 0] == 0
         if flag & MARK or (unseen and after_mark == at):
             after_mark = at + size
         at += size
+    hashed, inside, place = state
     out[place] = hashed
     place += inside
     for number in range(first, place):
