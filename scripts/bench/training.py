@@ -139,18 +139,42 @@ class Trainer:
         return measures.mean_J[0]
 
 
+class Late:
+    """Losses on their way to the host, read two steps late, as the training loop reads figures."""
+
+    def __init__(self) -> None:
+        self.pending: collections.deque[tuple[torch.Tensor, torch.cuda.Event]] = collections.deque()
+        self.last = float("nan")
+
+    def put(self, loss: torch.Tensor) -> None:
+        """Copy a loss without waiting for it; wait for the one before the one before."""
+        event = torch.cuda.Event()
+        self.pending.append((loss.float().to("cpu", non_blocking=True), event))
+        event.record()
+        if len(self.pending) > 2:
+            self.read()
+
+    def read(self) -> None:
+        """Wait for the oldest."""
+        loss, event = self.pending.popleft()
+        event.synchronize()
+        self.last = float(loss)
+
+
 def sustained(trainer: Steps, config: TrainConfig, seconds: float) -> float:
-    """Train for `seconds` after a warm-up, print and return the rate; each loss is read."""
+    """Train for `seconds` after a warm-up, print and return the rate; every loss is read."""
     for _ in range(3):
         first = float(trainer.step())
     torch.cuda.reset_peak_memory_stats()
-    times = []
+    times, losses = [], Late()
     with clock_log() as readings:
         started = time.perf_counter()
         while time.perf_counter() - started < seconds:
             before = time.perf_counter()
-            loss = float(trainer.step())
+            losses.put(trainer.step())
             times.append(time.perf_counter() - before)
+        while losses.pending:
+            losses.read()
         elapsed = time.perf_counter() - started
     tokens = config.batch_rows * ROW_TOKENS
     rate = tokens * len(times) / elapsed
@@ -165,7 +189,7 @@ def sustained(trainer: Steps, config: TrainConfig, seconds: float) -> float:
         f"fastest {min(times) * 1e3:.1f}; "
         f"peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB; SM clock median "
         f"{statistics.median(clocks):.0f} MHz ({min(clocks):.0f}-{max(clocks):.0f}), "
-        f"power {statistics.median(power):.0f} W; loss {first:.3f} -> {loss:.3f}",
+        f"power {statistics.median(power):.0f} W; loss {first:.3f} -> {losses.last:.3f}",
         flush=True,
     )
     return rate
@@ -213,24 +237,23 @@ def by_kernel(trainer: Trainer, steps: int = 3, rows: int = 60) -> None:
         torch.cuda.synchronize()
         elapsed = (time.perf_counter() - started) / steps * 1e3
     sums: dict[str, list[float]] = collections.defaultdict(list)
+    spans: list[tuple[float, float]] = []
     for event in recorded.events():
         if event.device_type == torch.autograd.DeviceType.CUDA:
             sums[event.name].append(event.device_time / 1e3)
+            spans.append((event.time_range.start, event.time_range.end))
     total = sum(map(sum, sums.values())) / steps
-    print(f"step {elapsed:.1f} ms under the profiler, kernels {total:.1f} ms")
+    idle, ended = 0.0, 0.0
+    for begin, end in sorted(spans):
+        idle += max(begin - ended, 0.0) if ended else 0.0
+        ended = max(ended, end)
+    launches = len(spans) / steps
+    print(
+        f"step {elapsed:.1f} ms under the profiler, kernels {total:.1f} ms in {launches:.0f} "
+        f"launches, nothing running {idle / steps / 1e3:.1f} ms"
+    )
     for name, times in sorted(sums.items(), key=lambda item: -sum(item[1]))[:rows]:
         print(f"{sum(times) / steps:9.3f} ms {len(times) / steps:7.1f} x  {name[:110]}")
-
-
-def lagging(trainer: Trainer, steps: int = 20) -> None:
-    """Print the rate without reading losses: the host's share of a step is the difference."""
-    float(trainer.step())
-    started = time.perf_counter()
-    for _ in range(steps):
-        loss = trainer.step()
-    float(loss)
-    elapsed = (time.perf_counter() - started) / steps
-    print(f"losses unread: {elapsed * 1e3:.1f} ms a step", flush=True)
 
 
 def main() -> None:
@@ -254,7 +277,6 @@ def main() -> None:
     if options.profile:
         by_kernel(trainer)
     sustained(trainer, config, options.seconds)
-    lagging(trainer)
 
 
 if __name__ == "__main__":

@@ -1,67 +1,29 @@
-"""Hold every kernel against the float64 reference on a GPU, and print the errors.
+"""Hold every kernel, and the model made of them, against float64 on a GPU; print the errors.
 
     python scripts/bench/verify_gpu.py [--tokens 8192]
 
 An error is ||ours - reference|| / ||reference||, with the reference computed in float64 on the same
-rounded inputs. Ends with status 1 where one passes its limit.
+rounded inputs. Each line begins with its group: 1 recurrence, 2 documents apart, 3 convolution,
+norms and attention, 4 experts, 5 cross entropy, 6 NVFP4, 7 schedule, merge and balance, 8
+multi-token heads, transformers' logits, the same bits again; the ninth, speed, is `training.py`.
+Ends with status 1 where an error passes its limit.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-import verify_gpu_recipe
-from torch import Tensor
+import verify_model
+import verify_nvfp4
+from verify_common import DEVICE, FAILURES, NARROW, error, index_of, normal, poison, report
 
-from datagen.train.config import PRESETS, ModelConfig
-from datagen.train.data import Batch
 from datagen.train.documents import documents_of
 from datagen.train.kernels import conv, norms, operations, reference, ssd, ssd_backward
-from datagen.train.model import HybridModel, objective, target_counts
 
-DEVICE, NARROW = torch.device("cuda"), torch.bfloat16
 L = ssd.CHUNK
-FAILURES: list[str] = []
-
-
-def report(name: str, limit: float, **errors: float) -> None:
-    """Print a line of errors and remember those above the limit; NaN never passes."""
-    worst = max(errors.values(), key=lambda e: float("inf") if e != e else e)
-    passed = worst <= limit
-    if not passed:
-        FAILURES.append(name)
-    values = "  ".join(f"{key} {value:.2e}" for key, value in errors.items())
-    print(f"{'ok  ' if passed else 'FAIL'} {name:44s} limit {limit:.1e}  {values}", flush=True)
-
-
-def error(ours: Tensor, truth: Tensor) -> float:
-    """Return the relative error in the Frobenius norm."""
-    ours, truth = ours.detach().double(), truth.detach().double()
-    return float((ours - truth).norm() / truth.norm().clamp(min=1e-300))
-
-
-def poison(gigabytes: int = 4) -> None:
-    """Leave NaN in the memory that the allocator hands out next."""
-    blocks = [torch.full((1 << 28,), torch.nan, device=DEVICE) for _ in range(gigabytes)]
-    small = [torch.full((1 << 16,), torch.nan, device=DEVICE) for _ in range(512)]
-    del blocks, small
-
-
-def index_of(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Number the documents of each row of lengths."""
-    return torch.tensor(
-        [[i for i, length in enumerate(row) for _ in range(length)] for row in rows], device=DEVICE
-    )
-
-
-def normal(*shape: int, scale: float = 1.0) -> Tensor:
-    """Draw bfloat16 numbers on the device."""
-    return (torch.randn(shape, device=DEVICE) * scale).to(NARROW)
 
 
 def layouts(tokens: int) -> dict[str, list[list[int]]]:
@@ -204,8 +166,8 @@ def check_attention(name: str, rows: list[list[int]]) -> None:
 
 def check_experts(name: str, tokens: int, experts: int, top_k: int, draws: int = 1) -> None:
     """Pool the errors of several draws: a few numbers alone may cancel to next to nothing."""
-    found: list[tuple[Tensor, ...]] = []
-    wanted: list[tuple[Tensor, ...]] = []
+    found: list[tuple[torch.Tensor, ...]] = []
+    wanted: list[tuple[torch.Tensor, ...]] = []
     miscounted = 0.0
     for _ in range(draws):
         x = normal(tokens, 512).requires_grad_()
@@ -285,80 +247,6 @@ def check_cross_entropy(vocabulary: int) -> None:
     assert grads[1].dtype == torch.float32
 
 
-def model_config() -> ModelConfig:
-    """Shrink the benchmark model in width and depth; keep every kind of layer and kernel shape."""
-    return replace(
-        PRESETS["n3-2b"].model, pattern="MEM*E", d_model=512, vocabulary=2048, query_heads=4,
-        mamba_heads=16, mamba_groups=2, experts=16, top_k=4, expert_width=256, shared_width=512,
-        latent_width=256, mtp_heads=2, init_std=0.05,
-    )  # fmt: skip
-
-
-def batch_of(rows: list[list[int]], vocabulary: int) -> Batch:
-    """Draw tokens for documents of the given lengths; every next token is a target."""
-    index_BT = index_of(rows)
-    inputs_BT = torch.randint(0, vocabulary, index_BT.shape, device=DEVICE)
-    labels_BT = torch.full_like(inputs_BT, -100)
-    same = index_BT[:, 1:] == index_BT[:, :-1]
-    labels_BT[:, :-1] = torch.where(same, inputs_BT[:, 1:], -100)
-    return Batch(inputs_BT, labels_BT, index_BT, torch.zeros_like(index_BT), ())
-
-
-def gradients(model: HybridModel, batches: list[Batch]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the objective of batches that make one step, and every gradient."""
-    config = model.config
-    targets_J = torch.stack([target_counts(part, config.mtp_heads) for part in batches]).sum(0)
-    total = torch.zeros((), device=DEVICE)
-    model.zero_grad()
-    for part in batches:
-        value = objective(config, model(part, 256), targets_J, 1)
-        value.backward()
-        total = total + value.detach()
-    return total, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-
-
-def check_model() -> None:
-    # Every expert is chosen: a choice that rounding turns would hide what is to be seen.
-    config = replace(model_config(), balance_loss=0.0, top_k=16)
-    with DEVICE:
-        model = HybridModel(config)
-        model.initialise_all(0)
-        truth = HybridModel(replace(config, dtype="float32")).double()
-    truth.load_state_dict({k: v.double() for k, v in model.state_dict().items()})
-    lengths = [1, 2, L - 1, L, L + 1, 300]
-    batch = batch_of([lengths], config.vocabulary)
-    poison()
-    loss, ours = gradients(model, [batch])
-    true_loss, truths = gradients(truth, [batch])
-    errors = sorted(((error(ours[n], truths[n]), n) for n in truths), reverse=True)
-    report("2 model, loss against float64", 2e-3, loss=error(loss, true_loss))
-    joined = [torch.cat([g[n].flatten().double() for n in truths]) for g in (ours, truths)]
-    report("2 model, all gradients against float64", 5e-2, all=error(*joined))
-    print("     largest by parameter: " + ", ".join(f"{n} {e:.1e}" for e, n in errors[:5]))
-    apart, start = [], 0
-    for length in lengths:
-        part = slice(start, start + length)
-        apart.append(Batch(*(tensor[:, part] for tensor in batch[:4]), ()))
-        start += length
-    ours = {name: gradient.clone() for name, gradient in ours.items()}
-    apart_loss, apart_gradients = gradients(model, apart)
-    joined = [torch.cat([g[n].flatten().double() for n in truths]) for g in (ours, apart_gradients)]
-    report(
-        "2 packed against document by document", 5e-2,
-        loss=error(loss, apart_loss), all=error(*joined),
-    )  # fmt: skip
-    before = model.token_losses(batch, 256)
-    changed = batch.document_index_BT == 4
-    other = batch._replace(
-        inputs_BT=torch.where(changed, (batch.inputs_BT + 1) % config.vocabulary, batch.inputs_BT)
-    )
-    moved = (model.token_losses(other, 256) != before) & ~changed
-    report("2 disturbing one document: others changed", 0.0, tokens=float(moved.sum()))
-    _, repeated = gradients(model, [batch])
-    differing = float(sum(not torch.equal(ours[n], repeated[n]) for n in ours))
-    report("8 parameters whose gradient is not bitwise again", 0.0, parameters=differing)
-
-
 def main() -> None:
     """Run every check."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -381,13 +269,8 @@ def main() -> None:
     check_route(512, 22)
     for vocabulary in (131_072, 5000):
         check_cross_entropy(vocabulary)
-    check_model()
-    verify_gpu_recipe.check_nvfp4(report, error)
-    verify_gpu_recipe.check_recipe(report)
-    config = model_config()
-    batch = batch_of([[1, 2, 3, L, L + 1, 300]], config.vocabulary)
-    verify_gpu_recipe.check_mtp(report, config, batch)
-    verify_gpu_recipe.check_hf(report, config)
+    verify_nvfp4.check_all()
+    verify_model.check_all()
     if FAILURES:
         print(f"{len(FAILURES)} beyond their limit: {'; '.join(FAILURES)}")
         sys.exit(1)

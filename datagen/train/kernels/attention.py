@@ -19,9 +19,9 @@ import triton.language as tl
 from torch import Tensor
 
 # Chosen on the chip measured: tokens of a block of rows and of a step, warps, stages.
-FORWARD = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 3}
+FORWARD = {"BM": 64, "BN": 32, "num_warps": 4, "num_stages": 3}
 KEYS = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
-QUERIES = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
+QUERIES = {"BM": 64, "BN": 32, "num_warps": 4, "num_stages": 3}
 SHARES = 4
 """Programs that share a key head's query heads, so that a long document does not wait for one."""
 

@@ -105,7 +105,7 @@ class Experts(torch.autograd.Function):
         hidden_MF = F.grouped_mm(rows_MI, up_EIF, offs=ends_E)
         active_MF = torch.empty_like(hidden_MF)
         _activate[(slots,)](
-            hidden_MF, gate_NK, order_M, active_MF, hidden_MF.shape[1], BW=256, num_warps=1
+            hidden_MF, gate_NK, order_M, active_MF, hidden_MF.shape[1], BW=1024, num_warps=2
         )
         out_MI = F.grouped_mm(active_MF, down_EFI, offs=ends_E)
         out_NI = add_up(out_MI, inverse_M.view_as(choice_NK), ends_E[-1:])
@@ -128,7 +128,7 @@ class Experts(torch.autograd.Function):
         dhidden_MF, dgate_NK = torch.empty_like(hidden_MF), torch.empty_like(gate_NK)
         _activate_backward[(len(order_M),)](
             dactive_MF, hidden_MF, gate_NK, order_M, last, dhidden_MF, dgate_NK,
-            hidden_MF.shape[1], BW=256, num_warps=1,
+            hidden_MF.shape[1], BW=512, num_warps=1,
         )  # fmt: skip
         dup_EIF = F.grouped_mm(rows_MI.T, dhidden_MF, offs=ends_E)
         drows_MI = F.grouped_mm(dhidden_MF, up_EIF.transpose(1, 2), offs=ends_E)
