@@ -135,8 +135,9 @@ def read_table(table: TextTable, *, whole: bool = True) -> Iterator[TextBatch]:
 
 
 def _read_parquet(table: TextTable, whole: bool) -> Iterator[TextBatch]:
+    # Buffered ahead, all that was read of the file would stay in memory until its end.
     with pq.ParquetFile(
-        table.path, page_checksum_verification=True, buffer_size=_BUFFER_BYTES
+        table.path, page_checksum_verification=True, buffer_size=_BUFFER_BYTES, pre_buffer=False
     ) as file:
         schema = file.schema_arrow
         for field in (table.id_field, table.text_field):
