@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -137,28 +137,33 @@ def run(command: Sequence[str], folder: str) -> Cost:
     )
 
 
-def ours(corpus: Corpus | Path) -> list[Line]:
-    """The whole command, and its core in a process that has warmed up."""
+def ours(corpus: Corpus | Path, runs: int = 1) -> list[Line]:
+    """The whole command, and its core in a process that has warmed up; medians of some runs."""
     path = corpus if isinstance(corpus, Path) else corpus.path
-    lines = []
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "out")
-        command = [sys.executable, "-m", "datagen", "dedup", str(path), "-o", str(out)]
-        cost = run([*command, "--workers", "1"], folder)
-        pairs = None
-        if isinstance(corpus, Corpus):
-            table = pq.read_table(out / "clusters.parquet", filters=[("kept", "=", False)])
-            found = zip(table["cluster"].to_pylist(), table["id"].to_pylist(), strict=True)
-            pairs = [(corpus.rows[kept], corpus.rows[one]) for kept, one in found]
-        words = "5-grams, 21 x 6, pairs by true index, clusters"
-        lines.append(Line(name=OURS, parameters=words, cost=cost, pairs=pairs))
-        answer = Path(folder, "answer.json")
-        job = str(HERE / "jobs/dedup_warm.py")
-        cost = run([sys.executable, job, str(path), str(answer)], folder)
-        cpu_s = json.loads(answer.read_text())["cpu_s"]
-    cost = Cost(cpu_s=cpu_s, peak_mb=cost.peak_mb, anonymous_mb=cost.anonymous_mb)
-    lines.append(Line(name=WARM, parameters="the same, no start, no rows written", cost=cost))
-    return lines
+    whole, warm = [], []
+    pairs = None
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as folder:
+            out, answer = Path(folder, "out"), Path(folder, "answer.json")
+            command = [sys.executable, "-m", "datagen", "dedup", str(path), "-o", str(out)]
+            whole.append(run([*command, "--workers", "1"], folder))
+            if isinstance(corpus, Corpus):
+                table = pq.read_table(out / "clusters.parquet", filters=[("kept", "=", False)])
+                found = zip(table["cluster"].to_pylist(), table["id"].to_pylist(), strict=True)
+                pairs = [(corpus.rows[kept], corpus.rows[one]) for kept, one in found]
+            job = str(HERE / "jobs/dedup_warm.py")
+            cost = run([sys.executable, job, str(path), str(answer)], folder)
+            warm.append(replace(cost, cpu_s=json.loads(answer.read_text())["cpu_s"]))
+    words = "5-grams, 21 x 6, pairs by true index, clusters"
+    return [
+        Line(name=OURS, parameters=words, cost=middle(whole), pairs=pairs),
+        Line(name=WARM, parameters="the same, no start, no rows written", cost=middle(warm)),
+    ]
+
+
+def middle(costs: Sequence[Cost]) -> Cost:
+    """The run of the median CPU time."""
+    return sorted(costs, key=lambda cost: cost.cpu_s)[len(costs) // 2]
 
 
 def peer(name: str, parameters: str, corpus: Corpus, python: str) -> Line:
@@ -172,7 +177,7 @@ def peer(name: str, parameters: str, corpus: Corpus, python: str) -> Line:
     return Line(
         name=f"{name} {said['version']}",
         parameters=parameters,
-        cost=Cost(cpu_s=cpu_s, peak_mb=cost.peak_mb, anonymous_mb=cost.anonymous_mb),
+        cost=replace(cost, cpu_s=cpu_s),
         pairs=said.get("pairs"),
         flags=said.get("flags"),
     )
@@ -253,7 +258,7 @@ def scale(folder: Path, sizes: Sequence[int]) -> None:
         path = grow(folder, documents)
         texts = (batch.column(0) for batch in pq.ParquetFile(path).iter_batches(columns=["text"]))
         megabytes = sum(pc.sum(pc.binary_length(part)).as_py() for part in texts) / 1e6
-        for line in ours(path):
+        for line in ours(path, runs=3):
             cost = line.cost
             print(
                 f"| {documents:,} | {megabytes:.0f} | {line.name} "

@@ -48,9 +48,14 @@ def sentences(data: Path) -> list[str]:
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:
-    """The word 5-grams of a text, words as everybody's defaults have them: lower case, no signs."""
+    """The word 5-grams of a text, words as everybody's defaults have them: lower case, no signs.
+
+    All its words where they are fewer.
+    """
     words = re.findall(r"\w+", text.lower())
-    return {tuple(words[i : i + SHINGLE_WORDS]) for i in range(len(words) - SHINGLE_WORDS + 1)}
+    return {
+        tuple(words[i : i + SHINGLE_WORDS]) for i in range(max(len(words) - SHINGLE_WORDS + 1, 1))
+    }
 
 
 def jaccard(left: str, right: str) -> float:
@@ -100,8 +105,8 @@ def grow(data: Path, documents: int, pairs: int, seed: int) -> tuple[list[str], 
     planted = []
     for number, origin in enumerate(origins):
         level = LEVELS[number % len(LEVELS)]
-        if not shingles(texts[origin]):
-            # A long row of signs without words: nothing of it can be exchanged.
+        if len(next(iter(shingles(texts[origin])))) < SHINGLE_WORDS:
+            # A long row of signs almost without words: nothing of it can be exchanged.
             texts.append(document(pool, rng))
             continue
         texts.append(copy_at(texts[origin], level, pool, rng))

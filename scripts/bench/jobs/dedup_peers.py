@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -211,14 +212,15 @@ def datatrove(corpus: Path, *, by_spaces: bool = False) -> dict[str, Any]:
     )
     from datatrove.pipeline.readers import ParquetReader
     from datatrove.utils.logging import logger
-    from datatrove.utils.word_tokenizers import WhitespaceTokenizer
 
     logger.remove()
     with tempfile.TemporaryDirectory() as folder:
         steps = [f"{folder}/{name}" for name in ("signatures", "buckets", "clusters")]
         reader = ParquetReader(str(corpus.parent), glob_pattern=corpus.name)
-        words = WhitespaceTokenizer() if by_spaces else "eng"
-        sign = MinhashDedupSignature(steps[0], language=words)
+        sign = MinhashDedupSignature(steps[0])
+        if by_spaces:
+            # Its own WhitespaceTokenizer is spaCy, as slow as its default.
+            vars(sign)["word_tokenizer"] = SimpleNamespace(word_tokenize=str.split)
         # Its own call passes text, which xxhash refuses since 4.0.
         sign._hash_func = lambda text: xxhash.xxh64_intdigest(text.encode())
         sign.run(reader.run(rank=0, world_size=1), 0, 1)
