@@ -4,8 +4,9 @@ The result hangs on the rows and their ids alone: not on the order of files, on 
 them, or on the number of workers. A run that was killed goes on from the batches it had finished.
 With an index, rows are compared with those of earlier runs too, whose text is not read again.
 
-Memory: some 64 MB a worker while sketching; then about 60 bytes a row, and the shingles of the
-pairs that are being compared (at most 300 MB). On disk: 0.8 bytes a byte of text, until the end.
+Memory: some 300 MB with one worker, libraries included, and about 160 bytes a row; the shingles of
+pairs that are being compared are at most 300 MB. Sketches are mapped, which counts as resident
+memory but can be taken back. On disk: 0.8 bytes a byte of text, until the end.
 """
 
 from __future__ import annotations
