@@ -12,6 +12,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,9 @@ from typing import Any
 
 import pytest
 import yaml
+
+# A run in the background is started with SIGINT ignored, and would hand that on to every process.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKENIZER = "datagen-32k"
