@@ -107,7 +107,8 @@ def read_batches(
     """
     for path in paths:
         try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            # Buffering ahead would hold the whole file.
+            with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
                 yield from file.iter_batches(
                     batch_size=batch_rows, columns=list(columns) if columns is not None else None
                 )
