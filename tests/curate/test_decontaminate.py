@@ -268,6 +268,17 @@ def test_answers_and_chance_phrases_do_not_match(text: str, index: BenchmarkInde
     assert find_hits([text, text], index) == [[], []]
 
 
+@pytest.mark.parametrize("decoys", [10, 300, 3000])
+def test_a_question_behind_many_that_begin_like_it_is_found(
+    decoys: int, index: BenchmarkIndex
+) -> None:
+    beginning = " ".join(LONG.split()[:9])
+    text = f"{beginning} something else happened then. " * decoys + f"And then: {LONG} The end."
+    (hit,) = find_hits([text], index)[0]
+    assert hit.coverage == 1
+    assert text[hit.start : hit.end] == LONG.rstrip("?")
+
+
 def test_nothing_is_found_across_two_texts(index: BenchmarkIndex) -> None:
     words = LONG.split()
     assert find_hits([" ".join(words[:15]), " ".join(words[15:])], index) == [[], []]

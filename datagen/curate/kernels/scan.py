@@ -149,7 +149,7 @@ def _try_short(
         if same < end - begin:
             continue
         if looks[question, 0] != text:
-            looks[question, 0], looks[question, 1] = text, 0
+            looks[question, 0], looks[question, 1], looks[question, 2] = text, 0, 0
         looks[question, 1] += 1
         if looks[question, 1] <= _LOOKS:
             found = _emit(text, question, 0, start, same, out, found)
@@ -192,9 +192,11 @@ def _try_long(
         if high - low < RUN_WORDS:
             continue
         if looks[question, 0] != text:
-            looks[question, 0], looks[question, 1] = text, 0
+            looks[question, 0], looks[question, 1], looks[question, 2] = text, 0, 0
         looks[question, 1] += 1
-        if looks[question, 1] <= _LOOKS:
+        # A longer run than any before is looked at all the same: it may be the whole question.
+        if looks[question, 1] <= _LOOKS or high - low > looks[question, 2]:
+            looks[question, 2] = max(looks[question, 2], high - low)
             found = _emit(text, question, low - begin, start, high - low, out, found)
     return found
 
@@ -263,7 +265,7 @@ def scan_texts(
     It stops before a text that has to be folded. out (m, 5) int32: text, question, offset in its
     words, place in the text's words, length; found (1,) counts them, also those that `out` has no
     room for. counts (n,) int64 are the words of each text. `scratch` holds a word a byte of the
-    longest text, and two more; `looks` (questions, 2) int32 begins at -1.
+    longest text, and two more; `looks` (questions, 3) int32 begins at -1.
     """
     recent = np.empty((_RECENT, 3), np.int64)
     threes = np.empty(len(scratch), np.uint64)
@@ -287,9 +289,9 @@ def find_runs(
     room = _FIRST_RUNS
     while True:
         out = _ROOM.take("runs", 5 * room, np.int32)[: 5 * room].reshape(room, 5)
-        looks = _ROOM.take("looks", 2 * len(find.begins), np.int32)[: 2 * len(find.begins)]
+        looks = _ROOM.take("looks", 3 * len(find.begins), np.int32)[: 3 * len(find.begins)]
         looks[:] = -1
-        looks = looks.reshape(-1, 2)
+        looks = looks.reshape(-1, 3)
         found = np.zeros(1, np.int64)
 
         def read(
