@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ from datagen.errors import DataError
 from datagen.shards.parquet import (
     FileEntry,
     file_sha256,
-    fsync_directory,
+    publish_file,
     write_bytes,
     write_parquet,
 )
@@ -369,15 +368,4 @@ def _copy(table: TextTable, out: Path, rows: int) -> FileEntry:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.copyfile(table.path, temporary)
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    entry = FileEntry(
-        path=table.name,
-        rows=rows,
-        tokens=0,
-        bytes=temporary.stat().st_size,
-        sha256=file_sha256(temporary),
-    )
-    temporary.replace(target)
-    fsync_directory(target.parent)
-    return entry
+    return publish_file(temporary, out, table.name, rows=rows)

@@ -28,7 +28,14 @@ import pyarrow.compute as pc
 
 from datagen.curate.exact import Rows
 from datagen.curate.minhash import Clusters, Forest, candidate_pairs, join, settle, sketch
-from datagen.curate.sketches import SketchFiles, is_whole, write_sketches
+from datagen.curate.sketches import (
+    SketchFiles,
+    extend_index,
+    index_homes,
+    index_parts,
+    is_whole,
+    write_sketches,
+)
 from datagen.errors import DataError
 from datagen.shards.parquet import FileEntry, write_bytes, write_parquet
 from datagen.shards.tables import (
@@ -44,7 +51,6 @@ from datagen.workspace.specs import MinhashSpec
 CLUSTERS = "clusters.parquet"
 REPORT = "dedup.json"
 _WORK = ".work"
-_INDEX = "index.json"
 _TABLE_SCHEMA = pa.schema(
     [
         ("id", pa.large_string()),
@@ -101,14 +107,14 @@ def dedup_tables(
         )
     settings = {"spec": spec.model_dump(mode="json"), "code": source_digest()}
     states = [_state(table) for table in tables]
-    known, indexed = _index_parts(index, settings, states)
+    known, indexed = index_parts(index, settings, states)
     identity = {**settings, "index": [path.name for path in known], "tables": states}
     if (report := _finished(out, identity)) is not None:
         return report
     work = _work_folder(out, identity)
     paths, size, mended = _sketch(tables, work, spec, workers, _hashes_of(known))
     files = SketchFiles.open([*known, *paths])
-    homes = np.zeros(0, np.int64) if index is None or not known else _homes(index, len(known))
+    homes = np.zeros(0, np.int64) if index is None or not known else index_homes(index, len(known))
     old = len(homes)
     found = _clusters(files, spec, old, homes, workers)
     entries = [_write_clusters(out, files, found, old)]
@@ -127,7 +133,7 @@ def dedup_tables(
         files=tuple(entries),
     )
     if index is not None and not indexed:
-        _extend_index(index, settings, states, paths, found.cluster)
+        extend_index(index, settings, states, paths, found.cluster)
     record = {"identity": identity, "report": asdict(report)}
     write_bytes(out / REPORT, orjson.dumps(record, option=orjson.OPT_INDENT_2))
     shutil.rmtree(work)
@@ -356,59 +362,3 @@ def _write_kept(
             yield batch.rows if mask.all() else batch.rows.filter(pa.array(mask))
 
     return [write_rows(table, out, rows(table)) for table in tables]
-
-
-# --- the index -----------------------------------------------------------------------------------
-
-
-def _index_parts(
-    index: Path | None, settings: Mapping[str, Any], states: Sequence[Mapping[str, Any]]
-) -> tuple[list[Path], bool]:
-    """The parts of the runs before this one, and whether the index holds this one's already.
-
-    DataError where they were made with other settings.
-    """
-    record = _read_index(index)
-    if index is None or record is None:
-        return [], False
-    if record["settings"] != dict(settings):
-        raise DataError(
-            "this index was made with other settings or by another version",
-            where=str(index / _INDEX),
-            fix="use the settings it names, or another --index",
-        )
-    mine = next((run["begin"] for run in record["runs"] if run["tables"] == list(states)), None)
-    return [index / name for name in record["parts"][:mine]], mine is not None
-
-
-def _read_index(index: Path | None) -> dict[str, Any] | None:
-    if index is None or not (index / _INDEX).is_file():
-        return None
-    record: dict[str, Any] = orjson.loads((index / _INDEX).read_bytes())
-    return record
-
-
-def _homes(index: Path, parts: int) -> Rows:
-    """The row kept for each row of so many first parts."""
-    return np.fromfile(index / f"homes-{parts:08}.i8", "<i8")
-
-
-def _extend_index(
-    index: Path,
-    settings: Mapping[str, Any],
-    states: Sequence[Mapping[str, Any]],
-    added: Sequence[Path],
-    cluster: Rows,
-) -> None:
-    """Add the new parts and every row's home; `index.json` is written last."""
-    index.mkdir(parents=True, exist_ok=True)
-    record = _read_index(index) or {"settings": settings, "parts": [], "runs": []}
-    names: list[str] = record["parts"]
-    begin = len(names)
-    for path in added:
-        name = f"{len(names):08}.arrow"
-        shutil.copyfile(path, index / name)
-        names.append(name)
-    write_bytes(index / f"homes-{len(names):08}.i8", cluster.astype("<i8").tobytes())
-    record["runs"].append({"tables": states, "begin": begin})
-    write_bytes(index / _INDEX, orjson.dumps(record, option=orjson.OPT_INDENT_2))

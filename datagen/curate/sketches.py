@@ -7,16 +7,23 @@ whole under its name or not at all, so that a killed run finds what it had finis
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from datagen.curate.exact import Rows
 from datagen.curate.minhash import Parts, Sketches
 from datagen.curate.words import Hashes
+from datagen.errors import DataError
+from datagen.shards.parquet import write_bytes
+
+_INDEX = "index.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,3 +90,59 @@ def is_whole(path: Path) -> bool:
 
 def _mapped(path: Path) -> pa.RecordBatch:
     return pa.ipc.open_file(pa.memory_map(str(path), "r")).get_batch(0)
+
+
+# --- an index: the parts of earlier runs ----------------------------------------------------------
+
+
+def index_parts(
+    index: Path | None, settings: Mapping[str, Any], states: Sequence[Mapping[str, Any]]
+) -> tuple[list[Path], bool]:
+    """The parts of the runs before this one, and whether the index holds this one's already.
+
+    DataError where they were made with other settings.
+    """
+    record = _read_index(index)
+    if index is None or record is None:
+        return [], False
+    if record["settings"] != dict(settings):
+        raise DataError(
+            "this index was made with other settings or by another version",
+            where=str(index / _INDEX),
+            fix="use the settings it names, or another --index",
+        )
+    mine = next((run["begin"] for run in record["runs"] if run["tables"] == list(states)), None)
+    return [index / name for name in record["parts"][:mine]], mine is not None
+
+
+def _read_index(index: Path | None) -> dict[str, Any] | None:
+    if index is None or not (index / _INDEX).is_file():
+        return None
+    record: dict[str, Any] = orjson.loads((index / _INDEX).read_bytes())
+    return record
+
+
+def index_homes(index: Path, parts: int) -> Rows:
+    """The row kept for each row of so many first parts."""
+    return np.fromfile(index / f"homes-{parts:08}.i8", "<i8")
+
+
+def extend_index(
+    index: Path,
+    settings: Mapping[str, Any],
+    states: Sequence[Mapping[str, Any]],
+    added: Sequence[Path],
+    cluster: Rows,
+) -> None:
+    """Add the new parts and every row's home; `index.json` is written last."""
+    index.mkdir(parents=True, exist_ok=True)
+    record = _read_index(index) or {"settings": settings, "parts": [], "runs": []}
+    names: list[str] = record["parts"]
+    begin = len(names)
+    for path in added:
+        name = f"{len(names):08}.arrow"
+        shutil.copyfile(path, index / name)
+        names.append(name)
+    write_bytes(index / f"homes-{len(names):08}.i8", cluster.astype("<i8").tobytes())
+    record["runs"].append({"tables": states, "begin": begin})
+    write_bytes(index / _INDEX, orjson.dumps(record, option=orjson.OPT_INDENT_2))

@@ -60,6 +60,25 @@ def write_bytes(path: Path, content: bytes) -> None:
     fsync_directory(path.parent)
 
 
+def publish_file(
+    temporary: Path, directory: Path, path: str, *, rows: int, tokens: int = 0
+) -> FileEntry:
+    """Give a file that is written whole its name below `directory`, durably."""
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    entry = FileEntry(
+        path=path,
+        rows=rows,
+        tokens=tokens,
+        bytes=temporary.stat().st_size,
+        sha256=file_sha256(temporary),
+    )
+    target = directory / path
+    temporary.replace(target)
+    fsync_directory(target.parent)
+    return entry
+
+
 def write_parquet(
     directory: Path, path: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema
 ) -> FileEntry:
@@ -84,18 +103,7 @@ def write_parquet(
             rows += batch.num_rows
             if "n_tokens" in schema.names:
                 tokens += int(sum(batch.column("n_tokens").to_pylist()))
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    entry = FileEntry(
-        path=path,
-        rows=rows,
-        tokens=tokens,
-        bytes=temporary.stat().st_size,
-        sha256=file_sha256(temporary),
-    )
-    temporary.replace(target)
-    fsync_directory(target.parent)
-    return entry
+    return publish_file(temporary, directory, path, rows=rows, tokens=tokens)
 
 
 def read_batches(

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from datagen.errors import DataError
-from datagen.shards.parquet import FileEntry, file_sha256, fsync_directory, write_parquet
+from datagen.shards.parquet import FileEntry, publish_file, write_parquet
 
 BATCH_BYTES = 1 << 24
 _BATCH_ROWS = 1 << 14
@@ -369,18 +369,7 @@ def write_rows(table: TextTable, directory: Path, rows: Iterable[pa.RecordBatch]
             if lines:
                 stream.write(b"\n".join(lines) + b"\n")
             count += len(lines)
-    with temporary.open("rb+") as written:
-        os.fsync(written.fileno())
-    entry = FileEntry(
-        path=table.name,
-        rows=count,
-        tokens=0,
-        bytes=temporary.stat().st_size,
-        sha256=file_sha256(temporary),
-    )
-    temporary.replace(target)
-    fsync_directory(target.parent)
-    return entry
+    return publish_file(temporary, directory, table.name, rows=count)
 
 
 def _compressed(file: BinaryIO, suffix: str) -> AbstractContextManager[Any]:
